@@ -1,0 +1,90 @@
+"""The explicit space: 21 named points of the face, measured by landmarks.
+
+Head-fixed frame: origin midway between the eyes' centres, x to the picture's right, y down, z away from
+the camera (so the nose tip has z < 0); unit: the distance between the eyes' centres (the mean of each eye's
+two corners). An offset is taken from the person's neutral face: lips closed, eyes open and looking ahead.
+Head pose beside it: pitch > 0 looks up, yaw > 0 turns to the picture's right, roll > 0 tilts clockwise as seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# name -> index into MediaPipe's 478 landmarks. "right" is the person's right, the picture's left.
+POINTS: dict[str, int] = {
+    "lip_corner_right": 61,
+    "lip_corner_left": 291,
+    "lip_upper_outer": 0,
+    "lip_lower_outer": 17,
+    "lip_upper_inner": 13,
+    "lip_lower_inner": 14,
+    "lip_upper_inner_right": 82,
+    "lip_upper_inner_left": 312,
+    "lip_lower_inner_right": 87,
+    "lip_lower_inner_left": 317,
+    "jaw": 152,
+    "nose": 1,
+    "lid_upper_right": 159,
+    "lid_lower_right": 145,
+    "lid_upper_left": 386,
+    "lid_lower_left": 374,
+    "iris_right": 468,
+    "iris_left": 473,
+    "brow_right": 105,
+    "brow_left": 334,
+    "brow_centre": 9,
+}
+NAMES = tuple(POINTS)
+LANDMARK_OF = np.array(list(POINTS.values()))  # (21,)
+INDEX = {name: i for i, name in enumerate(NAMES)}
+
+LIPS = slice(0, 10)  # the ten lip points
+MOUTH = slice(0, 11)  # the lips and the jaw, what speech moves
+LIDS = slice(12, 16)
+IRISES = slice(16, 18)
+BROWS = slice(18, 21)
+
+# keypoints that change places when the picture is mirrored
+MIRROR = np.arange(21)
+for _a, _b in [(0, 1), (6, 7), (8, 9), (12, 14), (13, 15), (16, 17), (18, 19)]:
+    MIRROR[[_a, _b]] = _b, _a
+
+EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
+EYE_LEFT = (263, 362)
+
+
+def lip_gap(exp: np.ndarray) -> np.ndarray:
+    """(T, 21, 3) offsets -> (T,) distance between the inner lips at the middle, in eye distances.
+
+    The neutral face has its lips closed, so the offset's difference is the gap itself.
+    """
+    d = exp[:, INDEX["lip_lower_inner"]] - exp[:, INDEX["lip_upper_inner"]]
+    return np.hypot(d[:, 1], d[:, 2]) * (d[:, 1] > 0)
+
+
+def rotation(pitch: np.ndarray, yaw: np.ndarray, roll: np.ndarray) -> np.ndarray:
+    """(T,) degrees each -> (T, 3, 3) R = Rz(roll) Ry(yaw) Rx(pitch); a point turns as R @ p.
+
+    With x right, y down, z away the signs are those of the module's docstring.
+    """
+    p, y, r = (np.radians(np.asarray(a, dtype=np.float64)) for a in (pitch, yaw, roll))
+    zero, one = np.zeros_like(p), np.ones_like(p)
+
+    def stack(*rows):
+        return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+    # The nose is at -z: pitch > 0 must lift it (y down, so towards -y), yaw > 0 move it to +x.
+    rx = stack((one, zero, zero), (zero, np.cos(p), np.sin(p)), (zero, -np.sin(p), np.cos(p)))
+    ry = stack((np.cos(y), zero, -np.sin(y)), (zero, one, zero), (np.sin(y), zero, np.cos(y)))
+    rz = stack((np.cos(r), -np.sin(r), zero), (np.sin(r), np.cos(r), zero), (zero, zero, one))
+    return (rz @ ry @ rx).astype(np.float32)
+
+
+def angles(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(T, 3, 3) -> pitch, yaw, roll (T,) degrees; the inverse of `rotation` for |yaw| < 90."""
+    m = np.asarray(matrix, dtype=np.float64)
+    # R = Rz Ry Rx: row 2 is (sin y, -cos y sin p, cos y cos p)
+    yaw = np.arcsin(np.clip(m[:, 2, 0], -1, 1))
+    pitch = np.arctan2(-m[:, 2, 1], m[:, 2, 2])
+    roll = np.arctan2(m[:, 1, 0], m[:, 0, 0])
+    return tuple(np.degrees(a).astype(np.float32) for a in (pitch, yaw, roll))
