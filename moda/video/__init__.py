@@ -1,0 +1,1 @@
+"""Pictures, frames and sound <-> files: `picture`, `read`, `write`."""
