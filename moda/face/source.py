@@ -33,7 +33,6 @@ class Source:
     landmarks: (478, 3)  float32, pixels of the whole picture (z: pixels, away from the camera)
     pose:      HeadPose  such that pose.place(shape) = landmarks
     shape:     (478, 3)  float32, head-fixed, as pictured (its own expression in it)
-    neutral:   (478, 3)  float32, head-fixed, the lips closed
     motion:    Motion    one frame, explicit space: the picture's own expression and pose, scale 1, t 0
     keypoints: (21, 3)   float32, the neutral's 21 named points: the identity
     """
@@ -42,6 +41,5 @@ class Source:
     landmarks: np.ndarray
     pose: HeadPose
     shape: np.ndarray
-    neutral: np.ndarray
     motion: Motion
     keypoints: np.ndarray

@@ -49,6 +49,15 @@ MIRROR = np.arange(21)
 for _a, _b in [(0, 1), (6, 7), (8, 9), (12, 14), (13, 15), (16, 17), (18, 19)]:
     MIRROR[[_a, _b]] = _b, _a
 
+# the head turns about the top of the neck, head-fixed; `t` is how far this point has moved, `scale` how much
+# nearer it is, both from the clip's resting place
+NECK_PIVOT = np.array([0.0, 1.6, 1.2], dtype=np.float32)
+
+# Eyes open differently wide. Lid offsets are given as for an eye of this aperture (eye distances), so that the
+# lids of every face meet at an offset of LID_APERTURE: the tracker divides by the face's own aperture, renderers
+# multiply with the portrait's.
+LID_APERTURE = 0.14
+
 EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
 EYE_LEFT = (263, 362)
 

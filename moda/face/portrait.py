@@ -1,0 +1,48 @@
+"""A picture -> Source: its face, pose, shape and the expression it already shows."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from moda.errors import ModaError
+from moda.face import expression, pose
+from moda.face.source import Source
+from moda.motion import Motion
+from moda.motion.explicit import LANDMARK_OF, angles
+
+MIN_EYE_DISTANCE = 8.0  # pixels; below, the landmarks say nothing about lips
+
+
+def read_portrait(image: str | os.PathLike | np.ndarray, face: int = 0) -> Source:
+    """A picture file, or (H, W, 3) uint8 RGB, -> the Source of one face in it.
+
+    face: 0 is the largest, 1 the next one, ...
+    Raises ModaError: no such file, no picture, no face, fewer faces than asked for, a face too small.
+    """
+    from moda.face.landmarks import find_faces
+
+    name = "the picture"
+    if not isinstance(image, np.ndarray):
+        from moda.video.picture import read_picture
+
+        name = os.fspath(image)
+        image = read_picture(image)
+    faces = find_faces(image)
+    if not faces:
+        raise ModaError(f"no face was found in {name}; give a picture in which a face is well visible")
+    if not 0 <= face < len(faces):
+        raise ModaError(f"{name} shows {len(faces)} face(s), so face {face} is not there; they count from 0")
+    return source_of(image, faces[face], name)
+
+
+def source_of(image: np.ndarray, landmarks: np.ndarray, name: str = "the picture") -> Source:
+    """A picture and the landmarks (478, 3) of a face in it -> Source."""
+    head, shape = pose.measure(landmarks)
+    if head.scale < MIN_EYE_DISTANCE:
+        raise ModaError(f"the face in {name} is too small: {head.scale:.0f} pixels between the eyes, 8 are needed")
+    exp = expression.opening(shape)
+    pitch, yaw, roll = angles(head.rotation[None])
+    motion = Motion(exp[None], np.ones(1), np.zeros((1, 3)), pitch, yaw, roll)
+    return Source(image, landmarks, head, shape, motion, keypoints=shape[LANDMARK_OF] - exp)

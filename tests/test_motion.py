@@ -1,0 +1,94 @@
+"""Motion as a sequence, as numbers and as a file; the explicit space's geometry."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moda import ModaError, Motion
+from moda.motion import explicit, join
+
+
+def random_motion(frames: int, seed: int = 0, space: str = "explicit") -> Motion:
+    return Motion.from_array(np.random.default_rng(seed).standard_normal((frames, 70)), space)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 40), st.integers(0, 1000))
+def test_array_file_and_slices_round_trip(tmp_path_factory, frames, seed):
+    motion = random_motion(frames, seed)
+    assert np.array_equal(Motion.from_array(motion.to_array()).to_array(), motion.to_array())
+    path = motion.save(tmp_path_factory.mktemp("m") / "m.npz")
+    loaded = Motion.load(path)
+    assert np.array_equal(loaded.to_array(), motion.to_array())
+    assert (loaded.space, loaded.fps) == (motion.space, motion.fps)
+    cut = frames // 2
+    assert np.array_equal(join([motion[:cut], motion[cut:]]).to_array(), motion.to_array())
+    assert len(motion[-1]) == 1
+
+
+def test_file_has_the_documented_arrays(tmp_path):
+    path = random_motion(5).save(tmp_path / "m.npz")
+    with np.load(path) as file:
+        shapes = {k: file[k].shape for k in file}
+    assert shapes == {
+        "exp": (5, 21, 3), "scale": (5,), "t": (5, 3), "pitch": (5,), "yaw": (5,), "roll": (5,),
+        "fps": (), "space": (),
+    }  # fmt: skip
+
+
+def test_spaces_do_not_mix():
+    a, b = random_motion(2), random_motion(2, space="liveportrait")
+    with pytest.raises(ModaError, match="explicit.*liveportrait"):
+        join([a, b])
+    with pytest.raises(ModaError, match="liveportrait.*explicit"):
+        a.require("liveportrait", "the renderer")
+    with pytest.raises(ModaError, match="explicit, liveportrait"):
+        random_motion(2, space="other")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a zip", b"PK\x03\x04 broken", np.zeros(3).tobytes()], ids=["empty", "text", "zip", "bytes"]
+)
+def test_what_is_no_motion_file_is_an_error(tmp_path, content):
+    path = tmp_path / "m.npz"
+    path.write_bytes(content)
+    with pytest.raises(ModaError, match="m.npz"):
+        Motion.load(path)
+
+
+def test_motion_file_without_an_array_or_with_pickles_is_an_error(tmp_path):
+    np.savez(tmp_path / "part.npz", exp=np.zeros((2, 21, 3)))
+    with pytest.raises(ModaError, match="lacks scale"):
+        Motion.load(tmp_path / "part.npz")
+    np.savez(tmp_path / "pickle.npz", **{k: np.array([{}], dtype=object) for k in ("exp", "scale", "t", "pitch", "yaw", "roll", "fps", "space")})  # fmt: skip
+    with pytest.raises(ModaError, match="pickle.npz"):
+        Motion.load(tmp_path / "pickle.npz")
+
+
+def test_wrong_shapes_and_not_finite_numbers_are_errors():
+    with pytest.raises(ModaError, match=r"\(3, 69\)"):
+        Motion.from_array(np.zeros((3, 69)))
+    with pytest.raises(ModaError, match="finite"):
+        Motion.from_array(np.full((3, 70), np.nan))
+
+
+@settings(max_examples=50, deadline=None)
+@given(*[st.floats(-80, 80)] * 3)
+def test_angles_invert_rotation(pitch, yaw, roll):
+    back = explicit.angles(explicit.rotation([pitch], [yaw], [roll]))
+    assert np.allclose([a[0] for a in back], [pitch, yaw, roll], atol=1e-3)
+
+
+def test_signs_of_the_angles():
+    nose, crown = np.float32([0, 0, -1]), np.float32([0, -1, 0])
+    assert (explicit.rotation([20], [0], [0])[0] @ nose)[1] < 0  # looks up, y points down
+    assert (explicit.rotation([0], [20], [0])[0] @ nose)[0] > 0  # turns to the picture's right
+    assert (explicit.rotation([0], [0], [20])[0] @ crown)[0] > 0  # tilts clockwise as seen
+
+
+def test_mirror_changes_sides_and_only_sides():
+    assert np.array_equal(explicit.MIRROR[explicit.MIRROR], np.arange(21))
+    for i, name in enumerate(explicit.NAMES):
+        other = explicit.NAMES[explicit.MIRROR[i]]
+        assert other == name.replace("left", "#").replace("right", "left").replace("#", "right")
