@@ -1,0 +1,1 @@
+"""The motion generator: flow matching with a multi-stream transformer; knows neither files' sounds nor pictures."""

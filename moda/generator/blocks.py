@@ -1,0 +1,131 @@
+"""The transformer's two kinds of block: streams that attend jointly, and one stream of everything.
+
+All are modulated by adaLN from c = time + emotion. A block is given its modulation instead of computing it
+while it runs, because it is the same for all tokens, all segments and (but for the emotion) both guidance
+branches of a step: see `MotionTransformer.modulation`.
+
+Shapes: B batch, N tokens of a stream, D width, H heads, d = D / H.
+Source: MoDA, arXiv 2507.03256, figure 2; MM-DiT, arXiv 2403.03206; single-stream blocks, arXiv 2302.05442.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from moda.generator.config import ModelConfig
+from moda.generator.embed import rotate
+
+Rope = tuple[Tensor, Tensor]  # cos and sin, (N, d) each
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMS norm over the width; the scale comes from adaLN."""
+    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, norm(x), 1 + scale)
+
+
+class Mlp(nn.Module):
+    """Linear-GELU(tanh)-Linear."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class HeadNorms(nn.Module):
+    """RMS norms, with a learned scale each, of every head's queries and keys; then their rotation."""
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.q = nn.RMSNorm(head_dim, eps=1e-5)
+        self.k = nn.RMSNorm(head_dim, eps=1e-5)
+
+    def forward(self, qkv: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, 3D) -> q, k, v (B, H, N, d)."""
+        b, n, width = qkv.shape
+        d = len(self.q.weight)
+        q, k, v = qkv.view(b, n, 3, width // (3 * d), d).permute(2, 0, 3, 1, 4)
+        q, k = self.q(q), self.k(k)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        return q, k, v
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, N, d) -> (B, N, D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+class Stream(nn.Module):
+    """What one stream owns in a joint block: everything but the attention itself."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(config.width, 6 * config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.norms = HeadNorms(config.head_dim)
+        self.out = nn.Linear(config.width, config.width)
+        self.mlp = Mlp(config.width, config.hidden)
+
+    def attend(self, x: Tensor, mod: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, N, D) and mod (B, 6, 1, D) -> q, k, v."""
+        shift, scale = mod[:, 0], mod[:, 1]
+        return self.norms(self.qkv(modulate(x, shift, scale)), rope)
+
+    def finish(self, x: Tensor, attended: Tensor, mod: Tensor) -> Tensor:
+        gate, shift, scale, mlp_gate = mod[:, 2:].unbind(1)
+        x = torch.addcmul(x, self.out(attended), gate)
+        return torch.addcmul(x, self.mlp(modulate(x, shift, scale)), mlp_gate)
+
+
+class JointBlock(nn.Module):
+    """Streams with weights of their own and one attention over all their tokens."""
+
+    def __init__(self, config: ModelConfig, streams: int) -> None:
+        super().__init__()
+        self.streams = nn.ModuleList(Stream(config) for _ in range(streams))
+
+    def forward(
+        self, xs: Sequence[Tensor], mods: Sequence[Tensor], ropes: Sequence[Rope | None], bias: Tensor | None = None
+    ) -> list[Tensor]:
+        """Streams (B, N_i, D) with mods (B, 6, 1, D) each -> the same shapes.
+
+        bias: (1, sum of N_i) added to the logits of every key.
+        """
+        parts = [stream.attend(x, mod, rope) for stream, x, mod, rope in zip(self.streams, xs, mods, ropes)]
+        q, k, v = (torch.cat(part, dim=2) for part in zip(*parts))
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+        pieces = attended.split([x.shape[1] for x in xs], dim=1)
+        return [stream.finish(x, piece, mod) for stream, x, piece, mod in zip(self.streams, xs, pieces, mods)]
+
+
+class SingleBlock(nn.Module):
+    """One stream; attention and MLP side by side, in and out through one matrix each."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(config.width, 3 * config.width)
+        self.qkv_mlp = nn.Linear(config.width, 3 * config.width + config.hidden)
+        self.norms = HeadNorms(config.head_dim)
+        self.out = nn.Linear(config.width + config.hidden, config.width)
+
+    def forward(self, x: Tensor, mod: Tensor, rope: Rope) -> Tensor:
+        """(B, N, D) with mod (B, 3, 1, D) -> the same shape."""
+        shift, scale, gate = mod.unbind(1)
+        width = x.shape[-1]
+        inner = self.qkv_mlp(modulate(x, shift, scale))
+        q, k, v = self.norms(inner[..., : 3 * width], rope)
+        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
+        hidden = F.gelu(inner[..., 3 * width :], approximate="tanh")
+        return torch.addcmul(x, self.out(torch.cat([attended, hidden], dim=-1)), gate)

@@ -1,0 +1,64 @@
+"""Embedders: from numbers that mean something to vectors of width D; and the rotary position table."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+TIME_FEATURES = 256  # numbers in the sinusoid of the time
+TIME_PERIOD = 10_000.0  # its longest period
+ROPE_BASE = 256.0  # segments are short, so the slowest frequency need not be slow
+
+
+def sinusoid(time: Tensor) -> Tensor:
+    """(B,) -> (B, 256): cosines, then sines, at frequencies 10000^(-j/128)."""
+    half = TIME_FEATURES // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
+    angles = time.float()[:, None] * TIME_PERIOD**-exponents
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+@lru_cache(maxsize=16)
+def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """cos and sin, (frames, head_dim) float32: neighbouring channels 2i, 2i+1 share frequency 256^(-2i/head_dim)."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
+    angles = torch.arange(frames, dtype=torch.float32)[:, None] * ROPE_BASE**-exponents
+    angles = angles.repeat_interleave(2, dim=1)
+    return angles.cos().to(device), angles.sin().to(device)
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair of channels of x (..., N, head_dim) by its token's angles."""
+    cos, sin = rope
+    turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
+    return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
+
+
+class Embedder(nn.Module):
+    """Linear-SiLU-Linear: (..., inputs) -> (..., D)."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, width)
+        self.fc2 = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.silu(self.fc1(x)))
+
+
+class AudioEmbedder(nn.Module):
+    """All layers of a frame's features to one token: (B, N, layers, audio_width) -> (B, N, D)."""
+
+    def __init__(self, inputs: int, hidden: int, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(inputs, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.fc3 = nn.Linear(hidden, width)
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = F.relu(self.fc1(features.flatten(2)))
+        return self.norm(self.fc3(F.relu(self.fc2(x))))

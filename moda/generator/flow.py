@@ -1,0 +1,73 @@
+"""Rectified flow between data x_0 and noise x_1, and its solver, which knows nothing but a velocity.
+
+    x_t = sigma x_1 + (1 - sigma) x_0,   v = dx/dsigma = x_1 - x_0,   sigma = t / 1000
+
+Source: Liu et al., arXiv 2209.03003; classifier-free guidance, arXiv 2207.12598.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TIMES = 1000  # t runs from 0 (data) to 1000 (noise)
+SIGMA_MIN = 1 / TIMES
+
+Velocity = Callable[[Tensor, int], Tensor]  # (x_t, number of the step) -> v
+
+
+@dataclass
+class TrainingPair:
+    """What to show the network, and what it should answer.
+
+    time: (B,) in 1..1000; x_t, target: as x_0; sigma: (B, 1, ...) broadcasts against them
+    """
+
+    time: Tensor
+    x_t: Tensor
+    target: Tensor
+    sigma: Tensor
+
+    def x_0(self, velocity: Tensor) -> Tensor:
+        """The data that a velocity points at: x_t - sigma v."""
+        return self.x_t - self.sigma * velocity
+
+
+def training_pair(x_0: Tensor, generator: torch.Generator | None = None) -> TrainingPair:
+    """Noise and a time drawn uniformly, for data x_0 (B, ...)."""
+    noise = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
+    u = torch.rand(len(x_0), generator=generator, device=x_0.device, dtype=x_0.dtype)
+    sigma = SIGMA_MIN + (1 - SIGMA_MIN) * u
+    s = sigma.view(-1, *[1] * (x_0.ndim - 1))
+    return TrainingPair(time=TIMES * sigma, x_t=s * noise + (1 - s) * x_0, target=noise - x_0, sigma=s)
+
+
+def schedule(steps: int) -> list[float]:
+    """The times of the steps: evenly from 1000 down to 1."""
+    return torch.linspace(TIMES, 1, steps).tolist()
+
+
+def euler(velocity: Velocity, noise: Tensor, steps: int) -> Iterator[Tensor]:
+    """From noise to data; yields x after each step, the last being the sample.
+
+    The last of the published steps goes from sigma 0.001 to 0; a single step goes all the way.
+    """
+    x = noise
+    for i, time in enumerate(schedule(steps)):
+        sigma = time / TIMES
+        end = max(0.0, sigma - (1 - SIGMA_MIN) / (steps - 1)) if steps > 1 else 0.0
+        x = x + velocity(x, i) * (end - sigma)
+        yield x
+
+
+def guided(both: Velocity, scale: float) -> Velocity:
+    """v = v_u + scale (v_c - v_u), of a velocity that answers (unconditional, conditional) stacked in the batch."""
+
+    def velocity(x: Tensor, step: int) -> Tensor:
+        unconditional, conditional = both(x, step).chunk(2)
+        return unconditional + scale * (conditional - unconditional)
+
+    return velocity

@@ -1,0 +1,1 @@
+"""Weights: where they lie, how they get there, and strict loading."""
