@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -40,7 +41,7 @@ def open_sound(path: str | os.PathLike) -> Iterator[tuple[av.container.InputCont
             raise ModaError(f"the sound file {path} is empty")
         container = av.open(str(path))
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ModaError(f"{path} cannot be read as sound: {_reason(error)}") from error
+        raise ModaError(f"{path} cannot be read as sound: {reason(error)}") from error
     with container:
         if not container.streams.audio:
             raise ModaError(f"{path} has no sound in it; give a sound file, or a video that has sound")
@@ -68,7 +69,9 @@ def iter_audio(path: str | os.PathLike, seconds: float = PIECE_SECONDS) -> Itera
     """
     size = max(1, round(seconds * SAMPLE_RATE))
     total = 0
-    for piece in rechunk(_decode(path), size):
+    # The mean is taken here: FFmpeg's own way to mono adds channels up and may clip.
+    mono = (piece.mean(axis=0, dtype=np.float32) for piece in _decode(path))
+    for piece in rechunk(mono, size):
         total += len(piece)
         if len(piece) < size and total < SAMPLES_PER_FRAME:  # the last one
             break
@@ -104,32 +107,75 @@ def rechunk(pieces: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield np.concatenate(held)
 
 
-def _decode(path: str | os.PathLike) -> Iterator[np.ndarray]:
-    """Pieces as they come out of the decoder."""
+@dataclass(frozen=True)
+class Sound:
+    """Sound for listeners: `pieces` of (n, channels) float32 in -1..1, at `rate`."""
+
+    rate: int
+    channels: int  # 1 or 2
+    pieces: Iterator[np.ndarray]
+
+
+LISTENING_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # what AAC takes
+
+
+def open_listening(path: str | os.PathLike) -> Sound:
+    """The same sound as `iter_audio`, as good as it is in the file: up to 48 kHz, mono or stereo.
+
+    Errors: as `open_sound`.
+    """
+    with open_sound(path) as (_, stream):
+        rate = next((r for r in LISTENING_RATES if r >= stream.rate), LISTENING_RATES[-1])
+        channels = min(2, stream.channels)
+    pieces = _decode(path, rate, "mono" if channels == 1 else "stereo")
+    return Sound(rate, channels, (np.clip(piece.T, -1, 1) for piece in pieces))
+
+
+def _decode(path: str | os.PathLike, rate: int = SAMPLE_RATE, layout: str | None = None) -> Iterator[np.ndarray]:
+    """(channels, n) float32 pieces as they come out of the decoder; `layout` None keeps the file's channels.
+
+    In a video whose sound begins after its picture, silence comes first: sample 0 is the file's time 0.
+    """
     with open_sound(path) as (container, stream):
-        # The layout stays the file's own: FFmpeg's own way to mono adds channels up and may clip.
-        resampler = av.AudioResampler(format="fltp", rate=SAMPLE_RATE)
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+        lead = round(max(0.0, start_of(stream) - start_of_file(container)) * rate)
         done = 0
         try:
             for frame in container.decode(stream):
                 frame.pts = None  # gaps in the time stamps are not filled
                 for out in resampler.resample(frame):
+                    wave = out.to_ndarray()
+                    wave = np.nan_to_num(wave, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # float files hold anything
+                    while lead:
+                        count = min(lead, rate)
+                        yield np.zeros((len(wave), count), np.float32)
+                        lead -= count
                     done += out.samples
-                    yield _mono(out)
+                    yield wave
             for out in resampler.resample(None) if done else []:
-                yield _mono(out)
+                yield out.to_ndarray()
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if not done:
-                raise ModaError(f"the sound of {path} cannot be decoded: {_reason(error)}") from error
-            log.warning("the sound of %s is damaged after %.1f s; the rest is left out", path, done / SAMPLE_RATE)
+                raise ModaError(f"the sound of {path} cannot be decoded: {reason(error)}") from error
+            log.warning("the sound of %s is damaged after %.1f s; the rest is left out", path, done / rate)
 
 
-def _mono(frame: av.AudioFrame) -> np.ndarray:
-    wave = frame.to_ndarray()
-    wave = wave[0] if len(wave) == 1 else wave.mean(axis=0, dtype=np.float32)
-    return np.nan_to_num(wave, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # float files may hold anything
+def start_of(stream: av.stream.Stream) -> float:
+    """The stream's first time stamp, seconds."""
+    return float((stream.start_time or 0) * stream.time_base)
 
 
-def _reason(error: Exception) -> str:
+def start_of_file(container: av.container.InputContainer) -> float:
+    """Time 0 of the file's sound and picture alike: where the first of them begins, seconds."""
+    streams = [*container.streams.audio[:1], *moving_pictures(container)[:1]]
+    return min(start_of(stream) for stream in streams)
+
+
+def moving_pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The video streams, without the cover pictures of music files."""
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+
+
+def reason(error: Exception) -> str:
     """FFmpeg's or the system's words, without number and path."""
     return str(getattr(error, "strerror", None) or error).split("\n")[0].lower()
