@@ -11,7 +11,7 @@ _LAZY = {
     "Track": "moda.face.track",
     "track": "moda.face.track",
 }
-__all__ = list(_LAZY)
+__all__ = ["HeadPose", "Source", "Track", "read_portrait", "track"]
 
 if TYPE_CHECKING:
     from moda.face.portrait import read_portrait

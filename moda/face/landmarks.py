@@ -49,7 +49,11 @@ def find_faces(image: np.ndarray) -> list[np.ndarray]:
     for small faces looks first and the mesh is fitted in a crop about each face that it finds.
     """
     solutions = _solutions()
-    options = dict(static_image_mode=True, refine_landmarks=True, min_detection_confidence=DETECTION_CONFIDENCE)
+    options = {
+        "static_image_mode": True,
+        "refine_landmarks": True,
+        "min_detection_confidence": DETECTION_CONFIDENCE,
+    }
     height, width = image.shape[:2]
     with solutions.face_mesh.FaceMesh(max_num_faces=MAX_FACES, **options) as mesh:
         found = mesh.process(image).multi_face_landmarks or []
@@ -74,7 +78,7 @@ def find_faces(image: np.ndarray) -> list[np.ndarray]:
 
 def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
     """RGB frames of one video -> the followed face's (478, 3) pixels, or None where it is not seen."""
-    options = dict(max_num_faces=1, refine_landmarks=True, min_detection_confidence=DETECTION_CONFIDENCE)
+    options = {"max_num_faces": 1, "refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
     with _solutions().face_mesh.FaceMesh(static_image_mode=False, **options) as mesh:
         for frame in frames:
             found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
