@@ -8,15 +8,15 @@ _LAZY = {
     "Source": "moda.face.source",
     "HeadPose": "moda.face.source",
     "read_portrait": "moda.face.portrait",
-    "Track": "moda.face.track",
-    "track": "moda.face.track",
+    "Track": "moda.face.tracking",
+    "track": "moda.face.tracking",
 }
 __all__ = ["HeadPose", "Source", "Track", "read_portrait", "track"]
 
 if TYPE_CHECKING:
     from moda.face.portrait import read_portrait
     from moda.face.source import HeadPose, Source
-    from moda.face.track import Track, track
+    from moda.face.tracking import Track, track
 
 
 def __getattr__(name: str):

@@ -46,7 +46,7 @@ def fit(people: list[np.ndarray], rounds: int = 10) -> np.ndarray:
 
 def main(paths: list[str]) -> None:
     from moda.face.landmarks import find_faces
-    from moda.face.track import landmarks_of
+    from moda.face.tracking import landmarks_of
     from moda.video.picture import read_picture
 
     people = []
