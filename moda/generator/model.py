@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from moda.generator.blocks import JointBlock, SingleBlock, modulate
 from moda.generator.config import ModelConfig
-from moda.generator.embed import AudioEmbedder, Embedder, TIME_FEATURES, rope_table, sinusoid
+from moda.generator.embed import TIME_FEATURES, AudioEmbedder, Embedder, rope_table, sinusoid
 
 
 @dataclass
@@ -122,7 +122,7 @@ class MotionTransformer(nn.Module):
 
     def velocity(self, motion: Tensor, tokens: Tokens, modulation: Modulation) -> Tensor:
         x = self.motion_embedder(motion)
-        b, n, _ = x.shape
+        n = x.shape[1]
         rope = rope_table(n, self.config.head_dim, x.device)
         mods = iter(modulation.joint)
 
