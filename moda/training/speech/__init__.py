@@ -1,0 +1,1 @@
+"""How the speech encoder was made: corpora, phones, training. See docs/speech-encoder.md."""
