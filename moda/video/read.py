@@ -109,24 +109,6 @@ def read_video(path: str | os.PathLike) -> Iterator[np.ndarray]:
 
 
 def timed_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray, float]]:
-    """The video's own frames: (time in seconds from the file's time 0, (H, W, 3) uint8 RGB, part done 0..1).
-
-    Times never step back. Errors: as `read_video`.
-    """
-    length = probe(path).seconds
-    with open_video(path) as (container, stream):
-        zero = start_of_file(container)
-        aspect = float(stream.sample_aspect_ratio or 1)
-        usual = 1 / float(stream.average_rate or FPS)
-        time = -usual
-        for frame in _decode(container, stream, path):
-            time = time + usual if frame.time is None else max(frame.time - zero, time)
-            yield time, _upright(frame, aspect), min(1.0, (time + usual) / length) if length else 0.0
-        if time < 0:
-            raise ModaError(f"the picture of {path} is empty: nothing could be decoded")
-
-
-def timed_frames(path: str | os.PathLike) -> Iterator[tuple[float, np.ndarray, float]]:
     """The video's own frames: (seconds from the file's time 0, (H, W, 3) uint8 RGB, part of the video done 0..1).
 
     For those who measure: nothing is repeated or left out. Errors: as `read_video`.
