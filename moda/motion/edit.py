@@ -1,0 +1,77 @@
+"""Changing motion: gains for its parts, and carrying one person's motion over to another portrait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from moda.errors import ModaError
+from moda.motion import explicit
+from moda.motion.motion import Motion
+
+# keypoints that the lips and the lids move, by space
+LIPS = {"explicit": np.r_[explicit.MOUTH], "liveportrait": np.array([6, 12, 14, 17, 19, 20])}
+LIDS = {"explicit": np.r_[explicit.LIDS], "liveportrait": np.array([11, 13, 15, 16])}
+UPPER_LIDS = [explicit.INDEX["lid_upper_right"], explicit.INDEX["lid_upper_left"]]
+LOWER_LIDS = [explicit.INDEX["lid_lower_right"], explicit.INDEX["lid_lower_left"]]
+
+
+def gains(motion: Motion, around: Motion, pose: float = 1.0, lips: float = 1.0, blink: float = 1.0) -> Motion:
+    """Strengthen or weaken the head's movement, the lips' and the lids': 0 stills, 1 leaves as it is, 2 doubles.
+
+    around: one frame of the same space, the portrait's own motion, about which head and lids move. The lips move
+        about their neutral, closed position in the explicit space; in others they move about the portrait's own.
+    Lids that a gain above 1 would drive through each other stop where they meet.
+    Errors: ModaError for another space or more than one frame in `around`.
+    """
+    around.require(motion.space, "this motion")
+    if len(around) != 1:
+        raise ModaError(f"gains work around one frame of motion, but {len(around)} were given")
+    exp = motion.exp.copy()
+    parts = {}
+    if lips != 1:
+        points = LIPS[motion.space]
+        rest = 0.0 if motion.space == "explicit" else around.exp[:, points]
+        exp[:, points] = rest + lips * (exp[:, points] - rest)
+    if blink != 1:
+        points = LIDS[motion.space]
+        exp[:, points] = around.exp[:, points] + blink * (exp[:, points] - around.exp[:, points])
+        if blink > 1 and motion.space == "explicit":
+            closed = exp[:, UPPER_LIDS, 1] - exp[:, LOWER_LIDS, 1]
+            over = np.maximum(closed - explicit.LID_APERTURE, 0)
+            exp[:, UPPER_LIDS, 1] -= over / 2
+            exp[:, LOWER_LIDS, 1] += over / 2
+    if pose != 1:
+        parts = {n: getattr(around, n) + pose * (getattr(motion, n) - getattr(around, n)) for n in
+                 ("t", "pitch", "yaw", "roll")}  # fmt: skip
+        parts["scale"] = around.scale * (motion.scale / around.scale) ** pose
+    return replace(motion, exp=exp, **parts)
+
+
+def relative_to(motion: Motion, portrait: Motion) -> Motion:
+    """Another person's motion for this portrait: their resting pose removed, the portrait's own put in its place.
+
+    The resting pose is the clip's median. Explicit expressions are offsets from each person's own neutral face and
+    stay as they are; learned ones take the portrait's own as rest, too.
+    portrait: one frame, same space. Errors: ModaError for another space or more than one frame in `portrait`.
+
+    Source: relative motion of LivePortrait, arXiv 2407.03168, with the median in place of the first frame.
+    """
+    motion.require(portrait.space, "this portrait")
+    if len(portrait) != 1:
+        raise ModaError(f"a portrait has one frame of motion, but {len(portrait)} were given")
+
+    def moved(name: str) -> np.ndarray:
+        value = getattr(motion, name)
+        return getattr(portrait, name) + value - np.median(value, axis=0)
+
+    return replace(
+        motion,
+        exp=motion.exp if motion.space == "explicit" else moved("exp"),
+        scale=portrait.scale * motion.scale / np.median(motion.scale),
+        t=moved("t"),
+        pitch=moved("pitch"),
+        yaw=moved("yaw"),
+        roll=moved("roll"),
+    )
