@@ -1,0 +1,40 @@
+"""The command line: arguments, progress and errors that a person reads. The work is done elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit: 0 done, 2 a mistake in what was given (one line on stderr), 130 after Ctrl-C."""
+    for name, value in (("OPENCV_LOG_LEVEL", "SILENT"), ("GLOG_minloglevel", "3"), ("TF_CPP_MIN_LOG_LEVEL", "3")):
+        os.environ.setdefault(name, value)  # libraries that write to stderr on their own
+    # A polite kill cleans up just as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """-> the exit code."""
+    import typer
+
+    from moda.cli.app import app
+    from moda.errors import ModaError
+
+    usage_error = typer.BadParameter.__mro__[1]
+    try:
+        return app(args=arguments, prog_name="moda", standalone_mode=False) or 0
+    except ModaError as error:
+        message = " ".join(str(error).split())
+    except usage_error as error:
+        message = f"{error.format_message()} (see moda --help)"
+    except (KeyboardInterrupt, typer.Abort):
+        print("moda: interrupted, nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    print(f"moda: {message}", file=sys.stderr)
+    return USAGE_ERROR

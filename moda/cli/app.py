@@ -1,0 +1,211 @@
+"""The commands. Everything heavy is imported inside them: `moda --help` answers at once."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moda import __version__
+from moda.cli.progress import progress
+from moda.constants import DEFAULT_SIZE
+
+app = typer.Typer(
+    name="moda",
+    help="A portrait and a voice go in; a video of that face speaking comes out.",
+    add_completion=False,
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(help="Published weights: list, download, convert.", rich_markup_mode=None)
+app.add_typer(weights_app, name="weights")
+
+Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
+Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
+Full = Annotated[bool, typer.Option("--full", help="The whole picture at its own size.")]
+Face = Annotated[int, typer.Option(help="Which face of the picture; 0 is the largest.")]
+Pose = Annotated[float, typer.Option(help="Gain of the head's movement: 0 stills, 1 is as generated.")]
+Lips = Annotated[float, typer.Option(help="Gain of the lips' movement.")]
+Blink = Annotated[float, typer.Option(help="Gain of the lids' movement.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.WARNING, format="moda: %(message)s")
+    if version:
+        print(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def generate(
+    portrait: Portrait,
+    audio: Annotated[Path, typer.Argument(help="Speech: any sound file, or a video with sound.")],
+    output: Output,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps. [default: the model's]")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
+    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    model: Model = "embedded",
+    size: Size = DEFAULT_SIZE,
+    full: Full = False,
+    motion_out: Annotated[Path | None, typer.Option(help="Also write the motion, .npz.")] = None,
+    pose: Pose = 1.0,
+    lips: Lips = 1.0,
+    blink: Blink = 1.0,
+    face: Face = 0,
+    device: Device = "cpu",
+) -> None:
+    """A portrait speaks: PORTRAIT and AUDIO to a video."""
+    from moda.video.write import check_folder, check_output
+
+    check_output(output)
+    if motion_out:
+        check_folder(motion_out)
+    from moda.pipeline import TalkingHead
+
+    head = TalkingHead.from_pretrained(model, device)
+    video = head(
+        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full,
+        pose=pose, lips=lips, blink=blink, face=face,
+    )  # fmt: skip
+    with progress("Generating") as report:
+        video.save(output, report)
+    if motion_out:
+        video.motion.save(motion_out)
+
+
+@app.command()
+def animate(
+    portrait: Portrait,
+    driving: Annotated[Path, typer.Argument(metavar="VIDEO_OR_MOTION", help="A video of a face, or an .npz motion.")],
+    output: Output,
+    model: Model = "embedded",
+    size: Size = DEFAULT_SIZE,
+    full: Full = False,
+    pose: Pose = 1.0,
+    lips: Lips = 1.0,
+    blink: Blink = 1.0,
+    face: Face = 0,
+    device: Device = "cpu",
+) -> None:
+    """A portrait does what a video, or a motion file, does."""
+    from moda.video.write import check_output
+
+    check_output(output)
+    from moda.pipeline import TalkingHead
+
+    head = TalkingHead.from_pretrained(model, device)
+    with progress("Tracking") as report:
+        video = head.animate(
+            portrait, driving, size=size, full=full, pose=pose, lips=lips, blink=blink, face=face, progress=report
+        )
+    with progress("Drawing") as report:
+        video.save(output, report)
+
+
+@app.command()
+def track(
+    video: Annotated[Path, typer.Argument(help="A video of a face.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The motion to write: .npz.")],
+    model: Annotated[str, typer.Option(help="Whose space: embedded, official, or a model's folder.")] = "embedded",
+    device: Device = "cpu",
+) -> None:
+    """The motion of the face in a video, 25 frames a second."""
+    from moda.errors import ModaError
+    from moda.video.write import check_folder
+
+    if output.suffix.lower() != ".npz":
+        raise ModaError(f"cannot write {output}: a motion file's name must end in .npz")
+    check_folder(output)
+    from moda.pipeline import TalkingHead
+
+    with progress("Tracking") as report:
+        found = TalkingHead.from_pretrained(model, device).track(video, report)
+    found.motion.save(output)
+    if found.lost:
+        print(f"moda: in {found.lost} frames no face was seen; the last pose was held", file=sys.stderr)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="What to train, on what, for how long: .json.")],
+) -> None:
+    """Train a generator; runs on from its last checkpoint if there is one."""
+    from moda.training.train import train as run
+
+    run(config)
+
+
+@app.command()
+def evaluate(
+    clips: Annotated[Path, typer.Argument(metavar="CLIPS_FOLDER", help="A folder of videos of people speaking.")],
+    model: Model = "embedded",
+    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """How well generated lips, head and lids agree with real videos."""
+    from moda.evaluation import evaluate as run
+
+    run(clips, model, json, device)
+
+
+@app.command()
+def bench(
+    model: Model = "embedded",
+    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    seconds: Annotated[float, typer.Option(help="Length of the speech.")] = 20.0,
+    device: Device = "cpu",
+) -> None:
+    """Time and memory of every stage, beside what the machine can do."""
+    from moda.bench import bench as run
+    from moda.video.write import check_folder
+
+    if json:
+        check_folder(json)
+    run(model, device, seconds, json)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, what device there is, what is missing and how to get it."""
+    from moda.doctor import examine, show
+
+    raise typer.Exit(show(examine()))
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """The models that are known, and where those that are here lie."""
+    from moda.weights import list_weights
+
+    for line in list_weights():
+        print(line)
+
+
+@weights_app.command()
+def download(name: Annotated[str, typer.Argument(help="official")] = "official") -> None:
+    """Fetch published weights from the hub; goes on where it was broken off."""
+    from moda import weights
+
+    print(weights.download(name))
+
+
+@weights_app.command()
+def convert(folder: Annotated[Path, typer.Argument(help="Where the downloaded .pth files lie.")]) -> None:
+    """Turn published .pth files into safetensors and a config, once."""
+    from moda import weights
+
+    print(weights.convert(folder))
