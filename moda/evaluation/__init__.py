@@ -1,0 +1,1 @@
+"""How well generated faces follow speech, measured on clips of real people. See `moda.evaluation.evaluate`."""
