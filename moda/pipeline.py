@@ -13,7 +13,7 @@ import numpy as np
 from moda.constants import DEFAULT_SIZE, FPS, SAMPLE_RATE
 from moda.errors import ModaError
 from moda.motion import Motion, join
-from moda.motion.edit import gains, relative_to
+from moda.motion.edit import from_rest, gains, relative_to
 
 MIN_SIZE, MAX_SIZE = 64, 2048
 MAX_STEPS = 1000
@@ -123,8 +123,12 @@ class TalkingHead:
 
         def chunks() -> Iterator[Motion]:
             features = self.encoder.encode(sound.pieces())
-            start, identity = stage.prepared.motion, stage.prepared.identity
-            return map(edit, self.generator.stream(features, identity, start, emotion, seed, steps, guidance))
+            portrait, identity = stage.prepared.motion, stage.prepared.identity
+            # Explicit motion is told from a head at rest; learned spaces are absolute and start from the portrait.
+            at_rest = self.generator.space == "explicit"
+            start = Motion.still(1) if at_rest else portrait
+            for motion in self.generator.stream(features, identity, start, emotion, seed, steps, guidance):
+                yield edit(from_rest(motion, portrait) if at_rest else motion)
 
         return Video(stage, chunks(), sound.listening, sound.frames)
 

@@ -75,3 +75,19 @@ def relative_to(motion: Motion, portrait: Motion) -> Motion:
         yaw=moved("yaw"),
         roll=moved("roll"),
     )
+
+
+def from_rest(motion: Motion, portrait: Motion) -> Motion:
+    """Motion told from a head at rest (pose 0, scale 1), on a portrait that is pictured in a pose of its own.
+
+    What explicit generators make: they start from `Motion.still(1)` for everyone.
+    """
+    motion.require(portrait.space, "this portrait")
+    return replace(
+        motion,
+        scale=portrait.scale * motion.scale,
+        t=portrait.t + motion.t,
+        pitch=portrait.pitch + motion.pitch,
+        yaw=portrait.yaw + motion.yaw,
+        roll=portrait.roll + motion.roll,
+    )
