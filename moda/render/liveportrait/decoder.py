@@ -35,9 +35,15 @@ class Decoder:
 
 def normalise(x: Tensor) -> Tensor:
     """Instance norm of (N, H, W, C), no weights."""
-    var, mean = torch.var_mean(x.float(), dim=(1, 2), correction=0, keepdim=True)
-    factor = torch.rsqrt(var + _EPS)
-    return torch.addcmul(-mean * factor, x, factor).to(x.dtype)
+    centred = x - _mean(x.float()).to(x.dtype)
+    factor = torch.rsqrt(_mean(centred.float().square()) + _EPS)
+    return centred.mul_(factor.to(x.dtype))
+
+
+def _mean(x: Tensor) -> Tensor:
+    """(N, H, W, C) float32 -> (N, 1, 1, C); along rows as a matrix product, the quickest sum of strided numbers."""
+    row = x.new_full((1, x.shape[2]), 1 / x.shape[2])
+    return (row @ x).mean(dim=1, keepdim=True)
 
 
 class _Block:

@@ -92,6 +92,7 @@ UP2 = _nearest(2)
 UP4 = _nearest(4)
 
 _ROWS = 256  # rows of the matrix products aimed at: enough for full speed, few enough to stay in the cache
+_UNIT = 1 << 20  # numbers transformed at a time, likewise
 
 
 class TileConv:
@@ -138,42 +139,54 @@ class TileConv:
         n, height, width, channels = x.shape
         out, depth = self.channels_out, n + self.depth_taps - 1
         tiles_y, tiles_x = -(-height // k.step), -(-width // k.step)
-        border = (k.inputs - k.step) // 2  # 1, also where tiles overlap by two inputs
-        x = torch.nn.functional.pad(
-            x, (0, 0, border, tiles_x * k.step - width + border, border, tiles_y * k.step - height + border)
-        )
         tall = max(1, min(tiles_y, _ROWS // (n * tiles_x)))  # tile rows at a time
-        patches = x.new_empty(k.inputs**2, tiles_x * channels)
-        results = x.new_empty(k.outputs**2, tiles_x * out)
-        bias = self.bias
+        overlap = k.inputs - k.step  # 2: tiles begin one input before their first output
+        band = x.new_zeros(n, tall * k.step + overlap, tiles_x * k.step + overlap, channels)
+        inner = x.new_empty(k.products**2, depth, tall, tiles_x * channels)
+        outer = x.new_empty(k.products**2, n, tall, tiles_x * out)
         for top in range(0, tiles_y, tall):
-            tall = min(tall, tiles_y - top)
-            inner = x.new_empty(k.products**2, depth, tall, tiles_x * channels)
+            if tiles_y - top < tall:
+                tall = tiles_y - top
+                inner, outer = inner[:, :, :tall].contiguous(), outer[:, :, :tall].contiguous()
             if self.depth_taps == 3:
                 inner[:, 0] = 0
                 inner[:, -1] = 0
-            for i in range(n):
-                for row in range(tall):
-                    step, line = k.step * channels, x.stride(1)
-                    window = x[i, (top + row) * k.step :].as_strided(
-                        (k.inputs, k.inputs, tiles_x, channels), (line, channels, step, 1)
-                    )
-                    patches.view(window.shape).copy_(window)
-                    torch.mm(self.to_products, patches, out=inner[:, i + self.depth_taps // 2, row])
-            inner = inner.view(k.products**2, depth * tall * tiles_x, channels)
-            rows = n * tall * tiles_x
-            outer = torch.bmm(inner[:, :rows], self.weight[0])
+            above = top * k.step - 1  # of x, the band's first row
+            begin, end = max(above, 0), min(above + band.shape[1], height)
+            band[:, : begin - above] = 0
+            band[:, begin - above : end - above, 1 : 1 + width] = x[:, begin:end]
+            band[:, end - above :] = 0
+            for i, r in _units(n, tall, k.inputs**2 * tiles_x * channels):
+                window = band[i, r.start * k.step :]
+                window = window.as_strided(
+                    (k.inputs, k.inputs, len(window), r.stop - r.start, tiles_x, channels),
+                    (band.stride(1), channels, band.stride(0), k.step * band.stride(1), k.step * channels, 1),
+                )
+                patches = window.reshape(k.inputs**2, -1)  # a copy, for tiles overlap
+                i = slice(i.start + self.depth_taps // 2, i.stop + self.depth_taps // 2)
+                torch.mm(self.to_products, patches, out=inner[:, i, r].flatten(1))
+            rows, step = n * tall * tiles_x, tall * tiles_x
+            matrices = inner.view(k.products**2, depth * step, channels)
+            products = outer.view(k.products**2, rows, out)
+            torch.bmm(matrices[:, :rows], self.weight[0], out=products)
             for tap in range(1, self.depth_taps):
-                start = tap * tall * tiles_x
-                outer.baddbmm_(inner[:, start : start + rows], self.weight[tap])
-            outer = outer.view(k.products**2, n, tall, tiles_x * out)
+                products.baddbmm_(matrices[:, tap * step : tap * step + rows], self.weight[tap])
             strip = x.new_empty(n, tall * k.outputs, tiles_x * k.outputs, out)
             blocks = strip.view(n, tall, k.outputs, tiles_x, k.outputs, out)
-            for i in range(n):
-                for row in range(tall):
-                    torch.mm(self.to_outputs, outer[:, i, row], out=results)
-                    parts = results.view(k.outputs, k.outputs, tiles_x, out).permute(0, 2, 1, 3)
-                    torch.add(parts, bias, out=blocks[i, row])
+            for i, r in _units(n, tall, k.products**2 * tiles_x * out):
+                results = self.to_outputs @ outer[:, i, r].flatten(1)
+                block = blocks[i, r]
+                results = results.view(k.outputs, k.outputs, len(block), -1, tiles_x, out)
+                torch.add(results.permute(2, 3, 0, 4, 1, 5), self.bias, out=block)
             first = top * k.outputs
             last = min(first + tall * k.outputs, height * k.enlarges)
             yield slice(first, last), strip[:, : last - first, : width * k.enlarges]
+
+
+def _units(n: int, tall: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Ranges of slices and rows, each together one block of memory of about `_UNIT` numbers; a row has `size`."""
+    rows = max(1, min(tall, _UNIT // size))
+    slices = max(1, _UNIT // (size * tall)) if rows == tall else 1
+    for i in range(0, n, slices):
+        for r in range(0, tall, rows):
+            yield slice(i, min(i + slices, n)), slice(r, min(r + rows, tall))

@@ -1,0 +1,134 @@
+"""Time, operations and memory of each stage, beside what the machine's matrix product reaches in the same run."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moda.constants import KEYPOINTS
+from moda.render.liveportrait import cost
+from moda.render.liveportrait.appearance import CHANNELS, DEPTH
+from moda.render.liveportrait.crop import INPUT
+from moda.render.liveportrait.reader import Reader
+from moda.render.liveportrait.renderer import PRECISIONS, LivePortraitRenderer
+from moda.render.liveportrait.warping import SIDE
+
+PUBLISHED_SHARE = 0.65  # of the matrix product's speed, which the published code reaches on two CPU cores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage: seconds (the best run), GFLOP done here and by the published code, GFLOP/s, its share of the
+    machine's matrix product in the same run, and the process's peak memory so far in GB."""
+
+    name: str
+    seconds: float
+    gflop: float
+    published: float
+    speed: float
+    share: float
+    memory: float
+
+    @property
+    def gain(self) -> float:
+        """Times the published code's speed: its operations over ours, our share of the peak over its share."""
+        return self.published / self.gflop * self.share / PUBLISHED_SHARE
+
+
+class RandomReader(Reader):
+    """Weights by chance, of the shapes asked for: for timing without any file."""
+
+    def __init__(self, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, fast: bool = True) -> None:
+        super().__init__(name, {}, device, dtype, fast)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def take(self, key: str, *shape: int) -> Tensor:
+        w = torch.randn(shape, generator=self.generator)
+        if len(shape) > 1:
+            return w / np.prod(shape[1:]) ** 0.5
+        return w.abs() + 1 if key.endswith("running_var") else w * 0.1 + float(key.endswith("weight"))
+
+    def spectral(self, prefix: str, *shape: int) -> Tensor:
+        return self.take(prefix + ".weight", *shape)
+
+
+def random_renderer(device: str = "cpu", precision: str = "float32", fast: bool | None = None) -> LivePortraitRenderer:
+    """A renderer with weights by chance. fast: see Reader; as `LivePortraitRenderer.load` chooses unless given."""
+    dtype = PRECISIONS[precision]
+    if fast is None:
+        fast = torch.device(device).type == "cpu" and dtype == torch.float32
+    small = ("extractor", "stitching", "lip", "eye")
+    return LivePortraitRenderer(
+        lambda name: RandomReader(name, device, torch.float32 if name in small else dtype, fast)
+    )
+
+
+def bench(renderer: LivePortraitRenderer | None = None, runs: int = 3) -> list[Row]:
+    """The stages F (once a source), M (a picture), W and G (a frame) and W+G; weights by chance unless given.
+
+    Between stages the peak, a product of 1024 x 1024 matrices, is measured anew: shared machines drift.
+    """
+    renderer = renderer or random_renderer()
+    device, dtype = renderer.device, renderer.dtype
+    generator = torch.Generator().manual_seed(0)
+
+    def randn(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(shape, generator=generator) * scale).to(device)
+
+    picture = randn(1, INPUT, INPUT, 3, scale=0.2).add(0.5).clamp(0, 1)
+    points = randn(KEYPOINTS, 3, scale=0.4).clamp(-0.95, 0.95)
+    volume = randn(DEPTH, SIDE, SIDE, CHANNELS).to(dtype)
+    source = renderer.warping.prepare(volume, points)
+    driving = points[None] + randn(1, KEYPOINTS, 3, scale=0.05)
+    features = randn(1, SIDE, SIDE, 256, scale=0.5).to(dtype)
+    stages: dict[str, Callable[[], object]] = {
+        "F": lambda: renderer.appearance(picture.to(dtype)),
+        "M": lambda: renderer.extractor(picture),
+        "W": lambda: renderer.warping(source, driving),
+        "G": lambda: renderer.decoder(features),
+    }
+    published = cost.published()
+    rows = []
+    for name, call in stages.items():
+        gflop = cost.count(call)  # also the first, slow run
+        seconds, peaks = [], [matrix_speed(device, dtype)]
+        for _ in range(runs):
+            seconds.append(_time(call, device))
+            peaks.append(matrix_speed(device, dtype))
+        rows.append(_row(name, min(seconds), gflop, published.get(name, gflop), max(peaks)))
+    w, g = rows[-2:]
+    peak = max(w.speed / w.share, g.speed / g.share)
+    rows.append(_row("W+G", w.seconds + g.seconds, w.gflop + g.gflop, w.published + g.published, peak))
+    return rows
+
+
+def matrix_speed(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
+    """GFLOP/s of a square matrix product, the best of three."""
+    a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
+    return 2e-9 * size**3 / min(_time(lambda: a @ b, device) for _ in range(3))
+
+
+def _time(call: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _row(name: str, seconds: float, gflop: float, published: float, peak: float) -> Row:
+    speed = gflop / seconds
+    return Row(name, seconds, gflop, published, speed, speed / peak, peak_memory())
+
+
+def peak_memory() -> float:
+    """GB, of this process since its start."""
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used / (1e9 if sys.platform == "darwin" else 1e6)

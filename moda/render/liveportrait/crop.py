@@ -1,0 +1,66 @@
+"""The square about a face that the networks see: upright, eyes above lips, 2.3 times as large as the face."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SIZE = 512  # pixels, the side of the square drawn
+INPUT = 256  # pixels, the side of what F and M see
+SCALE = 2.3
+SHIFT = -0.125  # of the square's side, along the face: the square lies higher than the face's middle
+
+_EYE_RIGHT, _EYE_LEFT = (33, 133, 159, 145), (263, 362, 386, 374)
+_LIPS = (61, 291, 0, 17, 13, 14)
+# The face without its forehead: jaw from temple to temple, brows. The networks were trained on squares about
+# points like these.
+_JAW = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323)
+_BROWS = (454, 356, 70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
+_FACE = np.array(_JAW + _BROWS + _EYE_RIGHT + _EYE_LEFT + _LIPS)
+
+
+def crop_matrix(
+    landmarks: np.ndarray, size: int = SIZE, scale: float = SCALE, shift: float = SHIFT, upright: bool = True
+) -> np.ndarray:
+    """Landmarks (478, 2 or 3) in pixels of a picture -> (2, 3) float32: the picture's pixels to the square's.
+
+    upright: turn the face so that its lips are straight below its eyes.
+    """
+    points = np.asarray(landmarks, dtype=np.float64)[:, :2]
+    eyes = (points[list(_EYE_RIGHT)].mean(axis=0) + points[list(_EYE_LEFT)].mean(axis=0)) / 2
+    down = points[list(_LIPS)].mean(axis=0) - eyes
+    length = np.linalg.norm(down)
+    down = down / length if upright and length > 1e-3 else np.array([0.0, 1.0])
+    axes = np.stack([[down[1], -down[0]], down])  # rows: the face's right and down in the picture
+    along = points[_FACE] @ axes.T
+    low, high = along.min(axis=0), along.max(axis=0)
+    side = (high - low).max() * scale
+    centre = (low + high) / 2 + np.array([0, shift * side])  # along the face's axes
+    zoom = size / side
+    return np.hstack([zoom * axes, (size / 2 - zoom * centre)[:, None]]).astype(np.float32)
+
+
+def cut(image: np.ndarray, matrix: np.ndarray, size: int, drawn: int = SIZE) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3) uint8, the square of side `drawn` that the matrix maps to, resized.
+
+    Shrinking averages; outside the picture its edge goes on.
+    """
+    import cv2
+
+    zoom = float(np.hypot(matrix[0, 0], matrix[0, 1])) * size / drawn
+    image = np.ascontiguousarray(image)
+    if zoom < 0.5:  # linear interpolation would skip pixels
+        factor = 1 / np.floor(1 / zoom)
+        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
+        matrix = _compose(matrix, np.array([[ratio[0], 0, ratio[0] / 2 - 0.5], [0, ratio[1], ratio[1] / 2 - 0.5]]))
+        image = small
+    resize = size / drawn
+    matrix = _compose(np.array([[resize, 0, resize / 2 - 0.5], [0, resize, resize / 2 - 0.5]]), matrix)
+    return cv2.warpAffine(
+        image, matrix.astype(np.float64), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The (2, 3) map that does `first`, then `second`."""
+    return second @ np.vstack([first, [0, 0, 1]])

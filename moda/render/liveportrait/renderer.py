@@ -1,0 +1,184 @@
+"""The LivePortrait renderer: a Source and a Motion in the "liveportrait" space -> frames of 512x512 pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from moda.errors import ModaError
+from moda.face.source import Source
+from moda.motion import Motion, join
+from moda.render.liveportrait import keypoints
+from moda.render.liveportrait.appearance import Appearance
+from moda.render.liveportrait.crop import INPUT, SIZE, crop_matrix, cut
+from moda.render.liveportrait.decoder import Decoder
+from moda.render.liveportrait.extractor import Extractor
+from moda.render.liveportrait.files import read_network
+from moda.render.liveportrait.reader import Reader
+from moda.render.liveportrait.stitching import EYE, LIP, STITCHING, Mlp, stitch
+from moda.render.liveportrait.warping import Warping, WarpSource
+
+if TYPE_CHECKING:
+    from moda.face.tracking import Track
+    from moda.render.paste import Crop
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_TRACK_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A source, made ready once for any number of frames.
+
+    identity:  (21, 3) float32, the canonical keypoints
+    motion:    one frame, the source's own, "liveportrait" space
+    crop:      the whole picture's pixels -> the 512x512 square that `draw` makes
+    warp:      what the warping network needs of the source
+    """
+
+    identity: np.ndarray
+    motion: Motion
+    crop: Crop
+    warp: WarpSource
+
+
+class LivePortraitRenderer:
+    """The five networks. `load` reads them from a folder; a Reader for each by name makes any other."""
+
+    space = keypoints.SPACE
+    size = SIZE
+
+    def __init__(self, reader: Callable[[str], Reader]) -> None:
+        """reader: a network's name in `files.NETWORKS` -> its Reader."""
+        self.appearance = Appearance(reader("appearance"))
+        self.extractor = Extractor(reader("extractor"))
+        read = reader("warping")
+        self.device, self.dtype = read.device, read.dtype
+        self.warping = Warping(read)
+        self.decoder = Decoder(reader("decoder"))
+        self.stitching = Mlp(reader("stitching"), STITCHING)
+        self.lip, self.eye = Mlp(reader("lip"), LIP), Mlp(reader("eye"), EYE)
+        # A GPU needs more than a frame at a time to be busy; a processor's cache holds one frame at best.
+        self.batch = 8 if self.device.type == "cuda" else 1
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike, device: str = "cpu", precision: str = "float32"
+    ) -> LivePortraitRenderer:
+        """folder: LivePortrait's files as published or as `moda weights convert` leaves them.
+
+        precision: of the heavy networks, one of PRECISIONS; keypoints and sampling grids stay float32.
+        Raises ModaError: a file or a key is missing, left over or misshapen.
+        """
+        if precision not in PRECISIONS:
+            raise ModaError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
+        dtype = PRECISIONS[precision]
+        fast = torch.device(device).type == "cpu" and dtype == torch.float32
+
+        def reader(name: str) -> Reader:
+            small = name in ("extractor", "stitching", "lip", "eye")  # quick, and their errors would add up
+            return Reader(name, read_network(Path(folder), name), device, torch.float32 if small else dtype, fast)
+
+        return cls(reader)
+
+    # -- once for a source ----------------------------------------------------------------------------------
+
+    def prepare(self, source: Source) -> Prepared:
+        """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
+        from moda.render.paste import Crop
+
+        matrix = crop_matrix(source.landmarks)
+        picture = self._pictures([cut(source.image, matrix, INPUT)])
+        heads = self._heads(picture)
+        motion = keypoints.motion_of(heads)
+        identity = heads["kp"].reshape(-1, 3)
+        volume = self.appearance(picture.to(self.dtype))[0]
+        placed = torch.from_numpy(keypoints.place(identity, motion)[0]).to(self.device)
+        return Prepared(identity, motion, Crop(matrix, SIZE), self.warping.prepare(volume, placed))
+
+    # -- for every frame ------------------------------------------------------------------------------------
+
+    def draw(self, prepared: Prepared, motion: Motion, relative: bool = False) -> Iterator[np.ndarray]:
+        """-> (512, 512, 3) uint8 RGB, a frame at a time.
+
+        relative: the motion's changes since its first frame move the source (a video drives it); else the
+        motion is absolute (a generator made it).
+        """
+        move = keypoints.relative if relative else keypoints.absolute
+        motion = move(prepared.motion, motion)
+        for start in range(0, len(motion), self.batch):
+            yield from self._frames(prepared, motion[start : start + self.batch])
+
+    def _frames(self, prepared: Prepared, motion: Motion) -> np.ndarray:
+        driving = torch.from_numpy(keypoints.place(prepared.identity, motion)).to(self.device)
+        source = prepared.warp.keypoints.expand_as(driving)
+        with torch.inference_mode():
+            driving = stitch(self.stitching, source, driving)
+            picture = self.decoder(self.warping(prepared.warp, driving))
+            return (picture * 255).to(torch.uint8).cpu().numpy()  # as published: cut off, not rounded
+
+    # -- from a video ---------------------------------------------------------------------------------------
+
+    def track(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Track:
+        """The motion of the face in a video, "liveportrait" space, 25 frames a second.
+
+        The square looked at is that about the first face seen and stays, so that the head's own movement is
+        measured. Frames without a face hold the last motion and are counted in `lost`.
+        """
+        from moda.face.landmarks import follow_face
+        from moda.face.tracking import Track
+        from moda.video.read import probe, read_video
+
+        total = probe(path).frames
+        frames = read_video(path)
+        shown: list[np.ndarray] = []
+
+        def pass_on() -> Iterator[np.ndarray]:
+            for frame in frames:
+                shown[:] = [frame]
+                yield frame
+
+        matrix, waiting, parts, identity = None, [], [], None
+        seen: list[bool] = []
+
+        def measure() -> None:
+            nonlocal identity
+            heads = self._heads(self._pictures(waiting))
+            identity = heads["kp"][0].reshape(-1, 3) if identity is None else identity
+            parts.append(keypoints.motion_of(heads))
+            waiting.clear()
+
+        for landmarks in follow_face(pass_on()):
+            seen.append(landmarks is not None)
+            if progress and total:
+                progress(min(1.0, len(seen) / total))
+            if landmarks is None:
+                continue
+            if matrix is None:
+                matrix = crop_matrix(landmarks, upright=False)
+            waiting.append(cut(shown[0], matrix, INPUT))
+            if len(waiting) == _TRACK_BATCH:
+                measure()
+        if waiting:
+            measure()
+        if not parts:
+            raise ModaError(f"no face was found in the video {os.fspath(path)}")
+        # Frame t shows the last one measured up to t; before the first, the first.
+        index = np.maximum(np.cumsum(seen) - 1, 0)
+        motion = Motion.from_array(join(parts).to_array()[index], keypoints.SPACE)
+        return Track(motion, int(np.sum(~np.array(seen))), identity, motion.fps)
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _pictures(self, images: list[np.ndarray]) -> torch.Tensor:
+        """uint8 pictures -> (N, H, W, 3) float32, 0..1, on the device."""
+        return torch.from_numpy(np.stack(images)).to(self.device).float() / 255
+
+    def _heads(self, picture: torch.Tensor) -> dict[str, np.ndarray]:
+        return {name: head.cpu().numpy() for name, head in self.extractor(picture).items()}
