@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moda import ModaError, Motion
-from moda.evaluation.evaluate import clips_in
+from moda.evaluation.judge import clips_in
 from moda.evaluation.metrics import blinks, correlation, describe
 from moda.motion.explicit import INDEX, LID_APERTURE, lip_gap
 

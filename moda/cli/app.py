@@ -146,7 +146,9 @@ def train(
     """Train a generator; runs on from its last checkpoint if there is one."""
     from moda.training.train import train as run
 
-    run(config)
+    with progress("Training") as report:
+        folder = run(config, report)
+    print(f"{folder}: use it with --model {folder}")
 
 
 @app.command()
@@ -157,9 +159,19 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """How well generated lips, head and lids agree with real videos."""
-    from moda.evaluation import evaluate as run
+    from json import dumps
 
-    run(clips, model, json, device)
+    from moda.evaluation.judge import evaluate as run
+    from moda.evaluation.judge import table
+    from moda.video.write import check_folder
+
+    if json:
+        check_folder(json)
+    with progress("Evaluating") as report:
+        result = run(clips, model, device, progress=report)
+    print(table(result))
+    if json:
+        json.write_text(dumps(result, indent=1) + "\n")
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""How well generated faces follow speech, measured on clips of real people. See `moda.evaluation.evaluate`."""
+"""How well generated faces follow speech, measured on clips of real people: `moda.evaluation.judge`."""

@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 PARTS = ("mouth", "face", "pose", "change")
 
 
-def train(path: str | Path, progress: Callable[[str, float], None] | None = None) -> Path:
+def train(path: str | Path, progress: Callable[[float], None] | None = None) -> Path:
     """Run, or go on with, the training that a config file describes -> the folder of the finished model.
 
-    progress: called with what is being done and the part of it done, 0..1.
+    progress: called with the part of the preparing, then of the training done, 0..1.
     Errors: ModaError for a config or data that cannot be used; a checkpoint of another config.
     """
     config = TrainingConfig.load(path)
     torch.set_num_threads(config.threads)
-    run = Run(config, progress or (lambda what, part: None))
+    run = Run(config, progress or (lambda part: None))
     while run.step < config.steps:
         run.advance()
         if run.step % config.save_every == 0 or run.step == config.steps:
@@ -48,7 +48,7 @@ def train(path: str | Path, progress: Callable[[str, float], None] | None = None
 class Run:
     """One training run: its data, network, and everything that a checkpoint holds."""
 
-    def __init__(self, config: TrainingConfig, progress: Callable[[str, float], None]) -> None:
+    def __init__(self, config: TrainingConfig, progress: Callable[[float], None]) -> None:
         self.config, self.progress = config, progress
         config.out.mkdir(parents=True, exist_ok=True)
         self.windows, self.statistics = self._data()
@@ -71,7 +71,7 @@ class Run:
             raise ModaError(f"audio_width is {config.model.audio_width}, but the encoder in {folder} gives {encoder.width}")
         fingerprint = hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
         clips, speech = prepare(
-            config.clips, config.speech, encoder, fingerprint, config.out / "data", lambda p: self.progress("preparing", p)
+            config.clips, config.speech, encoder, fingerprint, config.out / "data", self.progress
         )
         if speech:
             speech += [make_silence(encoder, level=level, seed=i) for i, level in enumerate((0, 0, 1e-4, 1e-3, 3e-3))]
@@ -96,7 +96,7 @@ class Run:
                 mean.lerp_(now, 1 - decay)
         self.step += 1
         self.losses.append([round(float(parts[name].detach()), 5) for name in PARTS])
-        self.progress("training", self.step / config.steps)
+        self.progress(self.step / config.steps)
         if self.step % 100 == 0:
             recent = np.mean(self.losses[-100:], axis=0)
             told = ", ".join(f"{name} {value:.4f}" for name, value in zip(PARTS, recent))

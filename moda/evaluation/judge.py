@@ -78,6 +78,7 @@ def _jaw(path: Path) -> np.ndarray:
 def evaluate(
     folder: str | os.PathLike,
     model: str = "embedded",
+    device: str = "cpu",
     seeds: tuple[int, ...] = (0, 1, 2),
     progress: Callable[[float], None] | None = None,
 ) -> dict:
@@ -89,7 +90,7 @@ def evaluate(
     """
     from moda.pipeline import TalkingHead
 
-    head = TalkingHead.from_pretrained(model)
+    head = TalkingHead.from_pretrained(model, device)
     start = Motion.still(1).require(head.generator.space, "this model")
     clips = list(clips_in(folder))
     rows = []
@@ -117,3 +118,17 @@ def _sound(path: Path):
     from moda.audio.decode import iter_audio
 
     return iter_audio(path)
+
+
+def table(result: dict) -> str:
+    """An evaluation as lines for a person."""
+    lines = [f"{'clip':<16}{'r':>7}{'lag':>5}{'seconds':>9}{'gap std':>9}{'real':>7}{'blinks/min':>12}{'real':>7}"]
+    for row in result["clips"]:
+        made, real = row["generated"], row["real"]
+        lines.append(
+            f"{row['name']:<16}{row['r']:>7.2f}{row['lag']:>5}{row['seconds']:>9.1f}{made['lip_gap_std']:>9.3f}"
+            f"{real['lip_gap_std'] if real else float('nan'):>7.3f}{made['blinks_per_minute']:>12.1f}"
+            f"{real['blinks_per_minute'] if real else float('nan'):>7.1f}"
+        )
+    lines.append(f"{'mean':<16}{result['mean_r']:>7.2f}   over seeds {', '.join(map(str, result['seeds']))}")
+    return "\n".join(lines)
