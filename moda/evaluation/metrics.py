@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moda.motion import Motion
-from moda.motion.explicit import LIDS, LID_APERTURE, lip_gap
+from moda.motion.explicit import LID_APERTURE, LIDS, lip_gap
 
 MAX_LAG = 3  # frames: sound and picture of a recording are often this far apart
 BLINK = 0.5  # part of the way that the lids must go

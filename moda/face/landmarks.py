@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import product
 
 import numpy as np
 
@@ -19,6 +22,8 @@ os.environ.setdefault("GLOG_minloglevel", "2")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 MAX_FACES = 10
+TILES = (1, 2, 4, 8)  # parts of the longer side
+MIN_TILE = 64  # pixels
 DETECTION_CONFIDENCE = 0.3  # paintings and drawings score lower than photographs
 
 
@@ -42,46 +47,66 @@ def extent(landmarks: np.ndarray) -> float:
     return float(np.ptp(landmarks[:, :2], axis=0).max())
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """MediaPipe's libraries write remarks straight to file descriptor 2 as they start; they go nowhere."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def find_faces(image: np.ndarray) -> list[np.ndarray]:
     """(H, W, 3) uint8 RGB -> [(478, 3) pixels], the largest face first; [] if there is none.
 
-    The mesh's own detector sees faces that fill a good part of the picture. Where it finds none, a detector
-    for small faces looks first and the mesh is fitted in a crop about each face that it finds.
+    MediaPipe sees faces that fill a good part of a picture. Where it finds none in the whole, it looks at ever
+    smaller overlapping tiles until it does.
     """
-    solutions = _solutions()
-    options = {
-        "static_image_mode": True,
-        "refine_landmarks": True,
-        "min_detection_confidence": DETECTION_CONFIDENCE,
-    }
     height, width = image.shape[:2]
-    with solutions.face_mesh.FaceMesh(max_num_faces=MAX_FACES, **options) as mesh:
-        found = mesh.process(image).multi_face_landmarks or []
-        faces = [_to_pixels(face, width, height) for face in found]
-    if not faces:
-        with solutions.face_detection.FaceDetection(
-            model_selection=1, min_detection_confidence=DETECTION_CONFIDENCE
-        ) as detector:
-            boxes = [d.location_data.relative_bounding_box for d in detector.process(image).detections or []]
-        with solutions.face_mesh.FaceMesh(max_num_faces=1, **options) as mesh:
-            for box in boxes[:MAX_FACES]:
-                side = 2.0 * max(box.width * width, box.height * height)
-                cx, cy = (box.xmin + box.width / 2) * width, (box.ymin + box.height / 2) * height
-                x0, y0 = max(0, int(cx - side / 2)), max(0, int(cy - side / 2))
-                crop = np.ascontiguousarray(image[y0 : int(cy + side / 2) + 1, x0 : int(cx + side / 2) + 1])
-                if min(crop.shape[:2]) < 16:
-                    continue
-                for face in mesh.process(crop).multi_face_landmarks or []:
-                    faces.append(_to_pixels(face, crop.shape[1], crop.shape[0]) + np.float32([x0, y0, 0]))
+    options = {"refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
+    faces: list[np.ndarray] = []
+    with _quiet(), _solutions().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=MAX_FACES, **options) as mesh:
+        for parts in TILES:
+            side = max(height, width) / parts
+            if side < MIN_TILE:
+                break
+            for y, x in product(_starts(height, side), _starts(width, side)):
+                tile = np.ascontiguousarray(image[y : y + int(side), x : x + int(side)])
+                for found in mesh.process(tile).multi_face_landmarks or []:
+                    face = _to_pixels(found, tile.shape[1], tile.shape[0]) + np.float32([x, y, 0])
+                    if not any(_same(face, other) for other in faces):
+                        faces.append(face)
+            if faces:
+                break
     return sorted(faces, key=extent, reverse=True)
+
+
+def _starts(length: int, side: float) -> list[int]:
+    """Where tiles of `side` pixels begin, so that they cover `length` and overlap by a third or more."""
+    count = 1 if side >= length else int(np.ceil((length - side) / (side * 2 / 3))) + 1
+    return np.linspace(0, max(0, length - side), count).astype(int).tolist()
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """One face, seen in two tiles?"""
+    return float(np.linalg.norm(a[:, :2].mean(0) - b[:, :2].mean(0))) < 0.3 * min(extent(a), extent(b))
 
 
 def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
     """RGB frames of one video -> the followed face's (478, 3) pixels, or None where it is not seen."""
     options = {"max_num_faces": 1, "refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
-    with _solutions().face_mesh.FaceMesh(static_image_mode=False, **options) as mesh:
-        for frame in frames:
-            found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
+    with _quiet():
+        mesh = _solutions().face_mesh.FaceMesh(static_image_mode=False, **options)
+    with mesh:
+        for count, frame in enumerate(frames):
+            with _quiet() if count == 0 else nullcontext():
+                found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
             if not found:
                 yield None
                 continue

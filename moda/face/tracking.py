@@ -81,7 +81,7 @@ def motion_of(landmarks: np.ndarray, times: np.ndarray) -> tuple[Motion, np.ndar
 
     neutral = expression.neutral_points(shape)
     exp = shape[:, LANDMARK_OF] - neutral
-    right, left = (np.linalg.norm(neutral[u] - neutral[l]) for u, l in ((12, 13), (14, 15)))  # upper, lower
+    right, left = (np.linalg.norm(neutral[u] - neutral[v]) for u, v in ((12, 13), (14, 15)))  # upper, lower
     exp[:, LIDS] *= LID_APERTURE / np.array([right, right, left, left])[:, None]
     reference = np.median(scale)
     pivot = centre + scale[:, None] * np.einsum("tij,j->ti", rotation, NECK_PIVOT)
