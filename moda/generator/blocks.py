@@ -51,20 +51,20 @@ class HeadNorms(nn.Module):
         self.q = nn.RMSNorm(head_dim, eps=1e-5)
         self.k = nn.RMSNorm(head_dim, eps=1e-5)
 
-    def forward(self, qkv: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, 3D) -> q, k, v (B, H, N, d)."""
-        b, n, width = qkv.shape
-        d = len(self.q.weight)
-        q, k, v = qkv.view(b, n, 3, width // (3 * d), d).permute(2, 0, 3, 1, 4)
-        q, k = self.q(q), self.k(k)
-        if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
-        return q, k, v
+    def query(self, q: Tensor, rope: Rope | None) -> Tensor:
+        """(B, N, D) -> (B, N, H, d)."""
+        return rotate(self.q(q.unflatten(-1, (-1, len(self.q.weight)))), rope)
+
+    def key_value(self, kv: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor]:
+        """(B, N, 2D) -> (B, N, H, d) twice."""
+        k, v = kv.unflatten(-1, (2, -1, len(self.k.weight))).unbind(-3)
+        return rotate(self.k(k), rope), v
 
 
-def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, N, d) -> (B, N, D)."""
-    return x.transpose(1, 2).flatten(2)
+def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """q (B, N, H, d), k and v (B, M, H, d) -> (B, N, D); bias (1, M) is added to the logits."""
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2)
 
 
 class Stream(nn.Module):
@@ -79,9 +79,10 @@ class Stream(nn.Module):
         self.mlp = Mlp(config.width, config.hidden)
 
     def attend(self, x: Tensor, mod: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, D) and mod (B, 6, 1, D) -> q, k, v."""
+        """(B, N, D) and mod (B, 6, 1, D) -> q, k, v (B, N, H, d)."""
         shift, scale = mod[:, 0], mod[:, 1]
-        return self.norms(self.qkv(modulate(x, shift, scale)), rope)
+        q, kv = self.qkv(modulate(x, shift, scale)).tensor_split([x.shape[-1]], dim=-1)
+        return self.norms.query(q, rope), *self.norms.key_value(kv, rope)
 
     def finish(self, x: Tensor, attended: Tensor, mod: Tensor) -> Tensor:
         gate, shift, scale, mlp_gate = mod[:, 2:].unbind(1)
@@ -104,9 +105,8 @@ class JointBlock(nn.Module):
         bias: (1, sum of N_i) added to the logits of every key.
         """
         parts = [stream.attend(x, mod, rope) for stream, x, mod, rope in zip(self.streams, xs, mods, ropes)]
-        q, k, v = (torch.cat(part, dim=2) for part in zip(*parts))
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
-        pieces = attended.split([x.shape[1] for x in xs], dim=1)
+        q, k, v = (torch.cat(part, dim=1) for part in zip(*parts))
+        pieces = attention(q, k, v, bias).split([x.shape[1] for x in xs], dim=1)
         return [stream.finish(x, piece, mod) for stream, x, piece, mod in zip(self.streams, xs, pieces, mods)]
 
 
@@ -120,12 +120,22 @@ class SingleBlock(nn.Module):
         self.norms = HeadNorms(config.head_dim)
         self.out = nn.Linear(config.width + config.hidden, config.width)
 
-    def forward(self, x: Tensor, mod: Tensor, rope: Rope) -> Tensor:
-        """(B, N, D) with mod (B, 3, 1, D) -> the same shape."""
+    def forward(self, x: Tensor, mod: Tensor, rope: Rope, keep: int | None = None) -> Tensor:
+        """(B, N, D) with mod (B, 3, 1, D) -> (B, keep, D): the first `keep` tokens, or all.
+
+        The others still serve as keys and values, but nothing else of them is computed.
+        """
         shift, scale, gate = mod.unbind(1)
         width = x.shape[-1]
-        inner = self.qkv_mlp(modulate(x, shift, scale))
-        q, k, v = self.norms(inner[..., : 3 * width], rope)
-        attended = merge_heads(F.scaled_dot_product_attention(q, k, v))
-        hidden = F.gelu(inner[..., 3 * width :], approximate="tanh")
-        return torch.addcmul(x, self.out(torch.cat([attended, hidden], dim=-1)), gate)
+        inner = modulate(x, shift, scale)
+        kept = inner[:, :keep]
+        q = self._rows(kept, 0, width)
+        kv = self._rows(inner, width, 3 * width)
+        hidden = F.gelu(self._rows(kept, 3 * width, None), approximate="tanh")
+        kept_rope = tuple(table[:keep] for table in rope)
+        attended = attention(self.norms.query(q, kept_rope), *self.norms.key_value(kv, rope))
+        return torch.addcmul(x[:, :keep], self.out(torch.cat([attended, hidden], dim=-1)), gate)
+
+    def _rows(self, x: Tensor, start: int, stop: int | None) -> Tensor:
+        """Some of the outputs of `qkv_mlp`."""
+        return F.linear(x, self.qkv_mlp.weight[start:stop], self.qkv_mlp.bias[start:stop])

@@ -32,6 +32,8 @@ class ModelConfig:
     steps, guidance:  what sampling uses unless told otherwise
     noise_scale:   standard deviation of the starting noise for the numbers of "lips", "face" and "pose".
                    1 samples the learned distribution; less gives its likelier, calmer part.
+    rest_frames:   frames of silence that the features end with, which give the rest pose for the lips' post-step
+                   (moda.generator.post) and are then cut off; 0: no post-step
 
     Errors: ModaError that names the field, its value and what it has to agree with.
     """
@@ -52,6 +54,7 @@ class ModelConfig:
     steps: int
     guidance: float
     noise_scale: dict[str, float]
+    rest_frames: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "depths", tuple(self.depths))
@@ -81,6 +84,8 @@ class ModelConfig:
             raise ModaError(
                 f"generator config: noise_scale is {self.noise_scale}, but must give lips, face and pose, each 0 or more"
             )
+        if self.rest_frames < 0:
+            raise ModaError(f"generator config: rest_frames is {self.rest_frames}, but must be 0 or more")
 
     @property
     def head_dim(self) -> int:
@@ -154,6 +159,7 @@ PUBLISHED = ModelConfig(
     steps=10,
     guidance=1.2,
     noise_scale={"lips": 1.0, "face": 1.0, "pose": 1.0},
+    rest_frames=50,
 )
 
 # The small member on log-mel features that is committed with the package
@@ -174,4 +180,5 @@ EMBEDDED = ModelConfig(
     steps=10,
     guidance=1.2,
     noise_scale={"lips": 1.0, "face": 1.0, "pose": 1.0},
+    rest_frames=0,
 )

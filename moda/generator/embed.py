@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -16,22 +17,25 @@ ROPE_BASE = 256.0  # segments are short, so the slowest frequency need not be sl
 def sinusoid(time: Tensor) -> Tensor:
     """(B,) -> (B, 256): cosines, then sines, at frequencies 10000^(-j/128)."""
     half = TIME_FEATURES // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=time.device) / half
-    angles = time.float()[:, None] * TIME_PERIOD**-exponents
+    # by exp, as the published model does: t = 1000 makes the last bits of a frequency visible
+    exponents = -math.log(TIME_PERIOD) * torch.arange(half, dtype=torch.float32, device=time.device) / half
+    angles = time.float()[:, None] * exponents.exp()
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
 @lru_cache(maxsize=16)
 def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, (frames, head_dim) float32: neighbouring channels 2i, 2i+1 share frequency 256^(-2i/head_dim)."""
+    """cos and sin, (frames, 1, head_dim) float32: channels 2i and 2i+1 share the frequency 256^(-2i/head_dim)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    angles = torch.arange(frames, dtype=torch.float32)[:, None] * ROPE_BASE**-exponents
-    angles = angles.repeat_interleave(2, dim=1)
+    angles = torch.arange(frames, dtype=torch.float32)[:, None, None] * ROPE_BASE**-exponents
+    angles = angles.repeat_interleave(2, dim=-1)
     return angles.cos().to(device), angles.sin().to(device)
 
 
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair of channels of x (..., N, head_dim) by its token's angles."""
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Turn each pair of channels (2i, 2i+1) of x (B, N, H, head_dim) by its token's angles; None turns nothing."""
+    if rope is None:
+        return x
     cos, sin = rope
     turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
     return x * cos.to(x.dtype) + turned * sin.to(x.dtype)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from moda.constants import KEYPOINTS, MOTION_DIM
 from moda.errors import ModaError
-from moda.generator import flow, segments
+from moda.generator import flow, post, segments
 from moda.generator.config import LIP_KEYPOINTS, ModelConfig
 from moda.generator.model import Modulation, MotionTransformer, Tokens
 from moda.generator.statistics import Statistics
@@ -51,6 +51,9 @@ class Generator:
     ) -> Iterator[Motion]:
         """Motion in chunks, each final when it comes, as many frames in all as there are features.
 
+        A model with `config.rest_frames` (the published one) wants that much silence's features at their end; it
+        gives its motion, shorter by as much, in one chunk, because its post-step looks at the whole clip.
+
         features: pieces (n, layers, width) float32 of any length
         identity: (21, 3), the source's keypoints
         start:    one frame in the generator's space, what the motion starts from
@@ -76,7 +79,8 @@ class Generator:
         ratio = self.statistics.ratio(start)
         previous = self.statistics.normalise(start, ratio)[0]
         chunks = segments.join(self._checked(features), sampler, previous, config.segment, config.overlap)
-        return (self.statistics.restore(chunk, ratio, self.space) for chunk in chunks)
+        motion = (self.statistics.restore(chunk, ratio, self.space) for chunk in chunks)
+        return post.finish(motion, config.rest_frames, self.statistics.unit) if config.rest_frames else motion
 
     def _checked(self, features: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         wanted = (self.config.audio_layers, self.config.audio_width)

@@ -137,14 +137,14 @@ class MotionTransformer(nn.Module):
         # From here every frame's copy has its frame's position: they part.
         x, audio, emotion, identity = streams
         rest = torch.cat([audio, emotion.expand(-1, n, -1), identity.expand(-1, n, -1)], dim=1)
-        rest_rope = tuple(table.repeat(3, 1) for table in rope)
+        rest_rope = tuple(table.repeat(3, 1, 1) for table in rope)
         for block in self.blocks2:
             x, rest = block([x, rest], next(mods), (rope, rest_rope))
 
         x = torch.cat([x, rest], dim=1)
-        all_rope = tuple(table.repeat(4, 1) for table in rope)
+        all_rope = tuple(table.repeat(4, 1, 1) for table in rope)
         for block, mod in zip(self.blocks1, modulation.single):
-            x = block(x, mod, all_rope)
+            x = block(x, mod, all_rope, keep=n if block is self.blocks1[-1] else None)
 
         shift, scale = modulation.final.unbind(1)
         return self.final(modulate(x[:, :n], shift, scale))

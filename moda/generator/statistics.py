@@ -34,6 +34,11 @@ class Statistics:
                 raise ModaError(f"motion statistics: {name} must be {MOTION_DIM} finite numbers (std: 0 or more)")
             object.__setattr__(self, name, value)
 
+    @property
+    def unit(self) -> np.ndarray:
+        """(70,) what one unit of the normalised numbers is."""
+        return self.std + EPSILON
+
     def ratio(self, source: Motion) -> np.float32:
         """The size of a source's head (its first frame), relative to the mean."""
         return (source.scale[0] + EPSILON) / (self.mean[SCALE] + EPSILON)
@@ -43,11 +48,11 @@ class Statistics:
         array = motion.to_array()
         array[:, TZ] = 0
         array[:, SIZED] /= np.float32(ratio)
-        return (array - self.mean) / (self.std + EPSILON)
+        return (array - self.mean) / self.unit
 
     def restore(self, normalised: np.ndarray, ratio: float, space: str) -> Motion:
         """(T, 70) -> Motion, the inverse; the z translation is 0."""
-        array = normalised * (self.std + EPSILON) + self.mean
+        array = normalised * self.unit + self.mean
         array[:, SIZED] *= np.float32(ratio)
         array[:, TZ] = 0
         return Motion.from_array(array, space)

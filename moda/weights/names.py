@@ -44,3 +44,11 @@ def generator_name(published: str) -> str:
     for pattern, replacement in _RULES:
         name = pattern.sub(replacement, name) if pattern.match(name) else name
     return name
+
+
+def published_generator(tensors: dict) -> dict:
+    """The published state dict under our names, without its dead entries; strict loading does the rest."""
+    renamed = {generator_name(key): tensor for key, tensor in tensors.items() if key not in DEAD}
+    if "null_audio" in renamed:
+        renamed["null_audio"] = renamed["null_audio"].flatten()  # (1, 1, 1, 1, width): the same for all layers
+    return renamed
