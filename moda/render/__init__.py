@@ -1,0 +1,39 @@
+"""Rendering: a source and a Motion -> frames. Renderers: `moda.render.mesh`, `moda.render.liveportrait`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from moda.face.source import Source
+    from moda.motion import Motion
+    from moda.render.paste import Crop
+
+
+class Prepared(Protocol):
+    """What depends on the source alone, computed once.
+
+    identity: (21, 3) the person's keypoints, for the generator
+    motion:   Motion of one frame, the picture's own expression and pose in the renderer's space
+    crop:     where the square lies in the whole picture
+    """
+
+    identity: np.ndarray
+    motion: Motion
+    crop: Crop
+
+
+class Renderer(Protocol):
+    """space: of the motions it draws. size: pixels, the side of the square frames."""
+
+    space: str
+    size: int
+
+    def prepare(self, source: Source) -> Prepared: ...
+
+    def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
+        """-> (size, size, 3) uint8 RGB, one a frame of the motion, in constant memory."""
+        ...

@@ -1,0 +1,157 @@
+"""An eye in the picture: lids that close over it and an iris that moves under them.
+
+Worked in the source's own pixels, before the head turns: columns run from corner to corner, and in each one the
+lids' heights say what is upper lid, eyeball and lower lid.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from moda.motion.explicit import LID_APERTURE
+from moda.render.mesh.field import smoothstep
+
+COLUMNS = 96
+SNAP = 0.9  # from this part of the way on, closing lids meet
+WIDEST = 0.45  # lids open by at most this part of the eye more than in the picture
+SHADOW = 0.35  # darkness under a lid that has come down
+
+
+def curve(points: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """(N, 2) points with rising x -> (M,) smooth heights at `at`: cubic Hermite, flat beyond the ends."""
+    x, y = points[:, 0].astype(np.float64), points[:, 1].astype(np.float64)
+    x = np.maximum.accumulate(x + np.arange(len(x)) * 1e-4)
+    slope = np.gradient(y, x)
+    at = np.clip(at, x[0], x[-1])
+    i = np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2)
+    h = x[i + 1] - x[i]
+    s = (at - x[i]) / h
+    h00, h10, h01, h11 = 2 * s**3 - 3 * s**2 + 1, s**3 - 2 * s**2 + s, 3 * s**2 - 2 * s**3, s**3 - s**2
+    return h00 * y[i] + h10 * h * slope[i] + h01 * y[i + 1] + h11 * h * slope[i + 1]
+
+
+class Eye:
+    """One eye of one source; sizes in pixels of the square."""
+
+    def __init__(self, image: np.ndarray, landmarks: np.ndarray, upper: np.ndarray, lower: np.ndarray,
+                 iris: int, ring: np.ndarray, unit: float) -> None:
+        """image: the square. landmarks: (478, 2) in it. unit: pixels an eye distance."""
+        left, right = landmarks[upper[0]], landmarks[upper[-1]]
+        self.unit = unit
+        self.across = (right - left) / np.linalg.norm(right - left)
+        self.down = np.array([-self.across[1], self.across[0]])
+        size = image.shape[0]
+
+        corners = np.array([left, right])
+        reach = unit * np.array([0.25, 0.5])
+        low = np.clip(np.floor(corners.min(0) - reach).astype(int), 0, size - 2)
+        high = np.clip(np.ceil(corners.max(0) + reach).astype(int), low + 2, size)
+        self.box = slice(low[1], high[1]), slice(low[0], high[0])
+        self.origin = low
+        px, py = np.meshgrid(np.arange(low[0], high[0]), np.arange(low[1], high[1]))
+        self.px, self.py = (px - low[0]).astype(np.float32), (py - low[1]).astype(np.float32)
+
+        def local(points):
+            return np.stack([(points - left) @ self.across, (points - left) @ self.down], axis=-1)
+
+        uv = local(np.stack([px, py], axis=-1).astype(np.float64))
+        width = float(np.linalg.norm(right - left))
+        self.v = uv[..., 1].astype(np.float32)
+        self.column = np.clip(uv[..., 0] / width, 0, 1).astype(np.float32) * (COLUMNS - 1)
+        self.outside = (np.maximum(0, np.maximum(-uv[..., 0], uv[..., 0] - width)) / (0.2 * unit)).astype(np.float32)
+        at = np.linspace(0, width, COLUMNS)
+        self.upper, self.lower = (curve(local(landmarks[c]), at).astype(np.float32) for c in (upper, lower))
+        self.lower = np.maximum(self.lower, self.upper)
+        middle = at / width
+        self.bump = (4 * middle * (1 - middle)).astype(np.float32) ** 0.75
+        self.gap = float((self.lower - self.upper).max())
+
+        self.iris = local(landmarks[iris])
+        self.radius = float(np.linalg.norm(landmarks[ring] - landmarks[iris], axis=1).mean())
+        self.u = uv[..., 0].astype(np.float32)
+        self.texture = image[self.box]
+        self.ball = self._eyeball()
+
+    def _at(self, values: np.ndarray) -> np.ndarray:
+        """(COLUMNS,) -> one a pixel of the box."""
+        whole = np.minimum(self.column.astype(np.int32), COLUMNS - 2)
+        part = self.column - whole
+        return values[whole] * (1 - part) + values[whole + 1] * part
+
+    def _moved(self, texture: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
+        """The box's texture read at (dx, dy) pixels beside each pixel."""
+        x, y = (self.px + dx).astype(np.float32), (self.py + dy).astype(np.float32)
+        return cv2.remap(texture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+    def _eyeball(self) -> np.ndarray:
+        """The box with the eyeball continued under the lids: the iris mirrored, the white filled in."""
+        v_up, v_low = self._at(self.upper), self._at(self.lower)
+        inside = (self.v > v_up + 0.5) & (self.v < v_low - 0.5) & (self.outside <= 0)
+        near = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3)), iterations=max(3, int(0.16 * self.unit)))
+        ball = cv2.inpaint(self.texture, ((near > 0) & ~inside).astype(np.uint8), 3, cv2.INPAINT_TELEA)
+        du, dv = self.u - self.iris[0], self.v - self.iris[1]
+        r = np.hypot(du, dv)
+        # What is hidden of the iris: the same column on the other side of its middle, else this ring's mean colour.
+        other_v = self.iris[1] - dv
+        mirrored = self._moved(self.texture, -2 * dv * self.down[0], -2 * dv * self.down[1])
+        seen = ((other_v > v_up + 1) & (other_v < v_low - 1)).astype(np.float32)
+        rings = np.clip(r / max(self.radius, 1) * 6, 0, 7).astype(int)
+        mean = ball.astype(np.float32)
+        for k in range(7):
+            member = inside & (rings == k)
+            if member.sum() >= 3:
+                mean[rings == k] = self.texture[member].mean(axis=0)
+        fill = mirrored * seen[..., None] + mean * (1 - seen[..., None])
+        disc = 1 - smoothstep((r - self.radius * 0.95) / max(1.5, 0.15 * self.radius))
+        alpha = (disc * ~inside)[..., None]
+        ball = ball * (1 - alpha) + fill * alpha
+        soft = cv2.GaussianBlur(ball.astype(np.float32), (0, 0), 0.8)
+        keep = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 0.7)[..., None]
+        keep = np.where(inside[..., None], np.maximum(keep, 0.0), 0.0)
+        return np.where(inside[..., None], self.texture * keep + soft * (1 - keep), soft).astype(np.uint8)
+
+    def draw(self, image: np.ndarray, upper: float, lower: float, gaze: np.ndarray) -> bool:
+        """Into `image` (the square, changed in place): offsets of the lids' middles from the picture, as lids meet at
+        LID_APERTURE, positive downwards, and of the iris (2,) in eye distances. -> whether anything was changed."""
+        if max(abs(upper), abs(lower)) < 2e-4 and np.abs(gaze).max() < 2e-4:
+            return False
+        closing = float(np.clip((upper - lower) / LID_APERTURE, -WIDEST, 1))
+        if closing > 0.75:  # ease into the lids' meeting
+            closing = 0.75 + 0.25 * float(smoothstep(np.float64((closing - 0.75) / (SNAP - 0.75)) * 0.5) * 2)
+            closing = min(closing, 1.0)
+        rise = np.clip(lower / LID_APERTURE, -0.5, 0.5) * self.gap
+        low = self.lower + rise * self.bump
+        # The wider part of an opening eye goes up in the middle; a closing one narrows everywhere alike.
+        opening = self.lower - self.upper
+        up = low - opening * (1 - closing)
+        v_up, v_low = self._at(up), self._at(low)
+        move_up, move_low = self._at(up - self.upper), self._at(low - self.lower)
+
+        side = 1 - smoothstep(self.outside)
+        above = smoothstep(1 - (v_up - self.v) / (0.42 * self.unit)) * side
+        below = smoothstep(1 - (self.v - v_low) / (0.36 * self.unit)) * side
+        middle = (v_up + v_low) / 2
+        shift = np.where(self.v < middle, -move_up * above, -move_low * below)
+        skin = self._moved(self.texture, shift * self.down[0], shift * self.down[1])
+
+        # gaze: the iris moves, the eye's ends rest
+        step = np.array([gaze @ self.across, gaze @ self.down]) * self.unit
+        step = np.clip(step, -0.9 * self.radius, 0.9 * self.radius)
+        du, dv = self.u - (self.iris[0] + step[0]), self.v - (self.iris[1] + step[1])
+        r = np.hypot(du, dv) / self.radius
+        pull = 1 - smoothstep((r - 1.05) / 1.5)
+        move = -(step[0] * self.across + step[1] * self.down)
+        ball = self._moved(self.ball, pull * move[0], pull * move[1])
+
+        lowered = np.clip(move_up / (0.08 * self.unit), 0, 1)
+        shade = 1 - SHADOW * lowered * np.exp(-np.maximum(0, self.v - v_up) / (0.035 * self.unit))
+        aperture = np.clip(self.v - v_up + 0.5, 0, 1) * np.clip(v_low - self.v + 0.5, 0, 1)
+        aperture *= (self.outside <= 0) * np.clip((v_low - v_up) - 0.5, 0, 1)
+        # closed lids meet in a line of lashes
+        shut = max(0.0, (closing - 0.6) / 0.4)
+        line = np.exp(-(((self.v - middle) / (0.014 * self.unit)) ** 2)) * self._at(self.bump) * (self.outside <= 0)
+        skin = skin * (1 - 0.4 * shut * line)[..., None]
+        alpha = aperture[..., None]
+        image[self.box] = np.clip(skin * (1 - alpha) + ball * shade[..., None] * alpha + 0.5, 0, 255)
+        return True

@@ -1,0 +1,200 @@
+"""Where every part of the square goes when the head moves: a forward field on a coarse grid, and its inverse.
+
+Each node of the grid knows its place in the head (x, y from the picture, a depth) and how far it follows the
+head: 1 on the head, falling to 0 down the neck and at the square's edge. Its displacement is then in closed form
+
+    d = w * (P + t s + s' R' (X + E - pivot) - q)        q its pixel, X its place in the head, E the expression
+
+with P where the pivot lies in the picture. E is interpolated from the mesh's displacements; there are two such
+fields, one that knows the upper lip and one that knows the lower, since a mouth that opens is a tear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from moda.face.source import HeadPose
+from moda.motion.explicit import IRISES, LIDS, NECK_PIVOT
+from moda.render.mesh.basis import basis
+from moda.render.mesh.topology import EYES, FACE_OVAL, IRIS_RINGS, LIP_LOWER, LIP_UPPER
+
+STEP = 4  # pixels between nodes
+# The head with its hair, head-fixed, eye distances: an ellipsoid whose outline turns with the skull.
+HEAD_CENTRE, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
+NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends
+SKIN = [i for i in range(21) if i not in (*range(LIDS.start, LIDS.stop), *range(IRISES.start, IRISES.stop))]
+COLUMNS = np.arange(63).reshape(21, 3)[SKIN].ravel()  # of exp, that move the skin; lids and irises are drawn apart
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A head pose within the square, about the neck pivot: pixels = pivot + scale * (X - NECK_PIVOT) @ rotation.T"""
+
+    rotation: np.ndarray  # (3, 3)
+    scale: float
+    pivot: np.ndarray  # (2,)
+
+    @classmethod
+    def of(cls, pose: HeadPose) -> Placement:
+        return cls(pose.rotation, pose.scale, pose.place(NECK_PIVOT)[:2])
+
+    def place(self, x: np.ndarray) -> np.ndarray:
+        """(..., 3) head-fixed -> (..., 2) pixels of the square."""
+        return self.pivot + self.scale * ((x - NECK_PIVOT) @ self.rotation[:2].T)
+
+
+def smoothstep(x: np.ndarray) -> np.ndarray:
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
+    """(K, 2) centres, (G, 2) points -> (G, K): values at the centres -> values at the points.
+
+    Radial basis r with an affine part; `smoothing` lets values differ a little rather than crease.
+    """
+    k = len(centres)
+    system = np.zeros((k + 3, k + 3))
+    system[:k, :k] = np.linalg.norm(centres[:, None] - centres[None], axis=-1) - smoothing * np.eye(k)
+    system[:k, k:] = np.column_stack([np.ones(k), centres])
+    system[k:, :k] = system[:k, k:].T
+    inverse = np.linalg.inv(system)[:, :k].astype(np.float32)
+    distance = np.sqrt(
+        np.maximum(0, (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T), dtype=np.float32
+    )
+    return distance @ inverse[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ inverse[k:]
+
+
+class Field:
+    """The forward fields of one source."""
+
+    def __init__(self, pose: HeadPose, shape: np.ndarray, size: int) -> None:
+        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured."""
+        self.size, self.source = size, Placement.of(pose)
+        self.nodes = (size + STEP - 1) // STEP + 1
+        line = np.arange(self.nodes, dtype=np.float32) * STEP
+        self.pixels = np.stack(np.meshgrid(line, line), axis=-1)  # (N, N, 2)
+        units = (self.pixels - pose.centre[:2]) / pose.scale  # eye distances in the picture
+        place = ((pose.place(shape)[:, :3] - pose.centre) / pose.scale).astype(np.float64)
+
+        depth = self._depth(units, place, shape, pose)
+        x = np.concatenate([units, depth[..., None]], axis=-1)
+        self.x = (x @ pose.rotation).astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
+        self.follow = self._follow(units, pose, float(shape[152, 1]))
+        self._expression(units, place, shape, pose)
+
+    def _depth(self, units, place, shape, pose) -> np.ndarray:
+        """Depth of every node, eye distances: the mesh's on the face, the head's ellipsoid and the neck around it."""
+        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+        ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        chin = shape[152, 1]
+        around = []
+        for radius, z in ((1.0, OUTLINE_DEPTH), (1.6, OUTLINE_DEPTH + 0.1), (2.6, OUTLINE_DEPTH + 0.1)):
+            p = ring * HEAD_RADII * radius + HEAD_CENTRE
+            p = p[p[:, 1] < 1.0 + (radius > 1.2)]
+            around.append(np.column_stack([p, np.full(len(p), z)]))
+        crown = [[x, -1.45, 0.25 + 0.5 * x * x] for x in (-0.8, -0.4, 0.0, 0.4, 0.8)]
+        neck = [[x, chin + y, 0.65 + 0.3 * x * x] for x in (-0.7, 0.0, 0.7) for y in (0.45, 1.2)]
+        anchors = np.concatenate([*around, crown, neck]) @ pose.rotation.T.astype(np.float64)
+        known = np.concatenate([place[:468:2], place[FACE_OVAL], anchors])
+        _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
+        known = known[unique]
+        weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.05)
+        depth = (weights @ known[:, 2].astype(np.float32)).reshape(self.nodes, self.nodes)
+        return cv2.GaussianBlur(depth, (0, 0), 1.5)
+
+    def _follow(self, units, pose, chin: float) -> np.ndarray:
+        roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
+        c, s = np.cos(roll), np.sin(roll)
+        middle = (pose.rotation @ np.array([*HEAD_CENTRE, 0.5]))[:2]
+        level = (units - middle) @ np.array([[c, -s], [s, c]])  # the head's own up and across, from its middle
+        rho = np.linalg.norm(level / HEAD_RADII, axis=-1) + 1e-6
+        beyond = np.maximum(0, 1 - 1 / rho) * np.linalg.norm(level, axis=-1)  # eye distances outside the outline
+        edge = np.minimum(self.pixels, self.size - self.pixels).min(axis=-1) / pose.scale
+        edge = np.maximum(edge, 0)
+        # Far from the edge the head is followed whole; the last bit before the edge always rests.
+        follow = smoothstep(edge / (edge + 1.2 * beyond + 1e-6)) * smoothstep(edge / 0.25)
+        below = level[..., 1] + HEAD_CENTRE[1] - chin * pose.rotation[1, 1]
+        follow = follow * (1 - smoothstep((below - NECK[0]) / (NECK[1] - NECK[0])))
+        return cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0)[..., None]
+
+    def _expression(self, units, place, shape, pose) -> None:
+        """Per node of the face's box: the linear map from offsets of the skin's points to its displacement."""
+        chin = shape[152, 1]
+        low, high = np.array([-1.55, -1.25]), np.array([1.55, chin + 1.0])
+        corners = np.array([[x, y, 0.3] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.rotation.T
+        box = np.concatenate([corners[:, :2].min(0), corners[:, :2].max(0)]) * pose.scale
+        box = (box + np.tile(pose.centre[:2], 2)) / STEP
+        x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, self.nodes - 2)
+        x1, y1 = np.clip(np.ceil(box[2:]).astype(int), 2, self.nodes)
+        self.box = slice(y0, y1), slice(x0, x1)
+        at = units[self.box].reshape(-1, 2).astype(np.float64)
+
+        # About the face rests everything: a wider oval, lower under the chin, which the jaw must be able to pass.
+        oval = shape[FACE_OVAL].astype(np.float64)
+        rest = np.column_stack([oval[:, 0] * 1.22, oval[:, 1] * 1.3, oval[:, 2] + 0.25])
+        rest[oval[:, 1] > 0.8, 1] += 0.3
+        rest = (rest @ pose.rotation.T)[:, :2]
+        beyond = np.concatenate([rest, rest * 1.25])
+        lids = np.unique(np.concatenate([c for eye in EYES for c in eye]))
+        usable = np.setdiff1d(np.arange(478), np.concatenate([lids, [468, 473], *IRIS_RINGS]))
+        maps = basis()[COLUMNS]
+        self.maps = []
+        for other in (LIP_LOWER, LIP_UPPER):  # the upper field does not know the lower lip, and the other way round
+            skin = np.setdiff1d(usable, other)
+            weights = interpolation(np.concatenate([place[skin, :2], beyond]), at, smoothing=0.01)[:, : len(skin)]
+            linear = np.einsum("gn,cnj->gjc", weights, maps[:, skin], optimize=True)
+            self.maps.append(np.ascontiguousarray(linear.reshape(-1, len(COLUMNS)), dtype=np.float32))
+
+    def forward(self, exp: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
+        """exp: (21, 3) offsets from the picture's own expression -> upper, lower: displacements (N, N, 2), pixels."""
+        turn = (placement.scale * placement.rotation[:2]).T.astype(np.float32)
+        rigid = self.x @ turn + (placement.pivot.astype(np.float32) - self.pixels)
+        rigid *= self.follow
+        offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
+        fields = []
+        for linear in self.maps:
+            field = rigid.copy()
+            e = (linear @ offsets).reshape(*field[self.box].shape[:2], 3)
+            field[self.box] += (e @ turn) * self.follow[self.box]
+            fields.append(field)
+        return fields[0], fields[1]
+
+    def backward(self, forward: np.ndarray) -> np.ndarray:
+        """(N, N, 2) where source nodes go -> (N, N, 2) displacement back to the source from target nodes, pixels.
+
+        b(y) = -d(y + b(y)), by iteration: first on every fourth node, where steps are cheap, then on all.
+        """
+        back = _iterate(np.ascontiguousarray(forward[::4, ::4]), 4 * STEP, None, 10)
+        n = self.nodes
+        grid = self.pixels / (4 * STEP)
+        back = cv2.remap(back, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return _iterate(forward, STEP, back.reshape(n, n, 2), 3)
+
+    def warp(self, image: np.ndarray, back: np.ndarray, box: tuple[slice, slice] | None = None) -> np.ndarray:
+        """The image, or a box of it (rows, columns), moved by a backward displacement of the nodes."""
+        rows, columns = box or (slice(0, self.size), slice(0, self.size))
+        x = np.arange(columns.start, columns.stop, dtype=np.float32)
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)
+        # Up to full size: node (i, j) lies on pixel (i, j) * STEP exactly.
+        scale = np.float64([[1 / STEP, 0, x[0] / STEP], [0, 1 / STEP, y[0] / STEP]])
+        size = (len(x), len(y))
+        fine = cv2.warpAffine(back, scale, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+                              borderMode=cv2.BORDER_REPLICATE)
+        fine[..., 0] += x
+        fine[..., 1] += y[:, None]
+        return cv2.remap(image, fine, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _iterate(forward: np.ndarray, step: int, start: np.ndarray | None, rounds: int) -> np.ndarray:
+    rows, columns = forward.shape[:2]
+    x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
+    back = -forward if start is None else start
+    for _ in range(rounds):
+        mx, my = x + back[..., 0] / step, y + back[..., 1] / step
+        moved = cv2.remap(forward, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        back = 0.25 * back - 0.75 * moved  # damped: at a nose seen from the side the field is steep
+    return back

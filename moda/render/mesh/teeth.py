@@ -1,0 +1,181 @@
+"""Between the lips: teeth, tongue and the dark, drawn once for a portrait in its own light and placed in each frame.
+
+Textures are flat pictures in the head's own frame just behind the lips: one of the skull (upper teeth), two of the
+jaw (lower teeth, tongue). Sizes are in eye distances (about 62 mm).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from moda.motion.explicit import INDEX
+from moda.render.mesh.field import Placement, smoothstep
+from moda.render.mesh.topology import EYES, LIP_INNER_LOWER, LIP_INNER_UPPER
+
+RES = 200  # texture pixels an eye distance
+HALF_WIDTH, ABOVE, BELOW = 0.6, 0.45, 0.45  # a texture's reach about the line of the closed lips
+BEHIND = 0.08  # how far behind the lips the teeth stand
+MOUTH_WIDTH = 0.78  # between the inner corners, for which the teeth below are drawn
+
+# From the middle outwards: width and edge height of each tooth (lower edge of upper teeth, upper edge of lower ones).
+UPPER_TEETH = [(0.132, 0.030), (0.104, 0.020), (0.108, 0.026), (0.090, 0.010), (0.075, 0.000), (0.07, -0.01)]
+LOWER_TEETH = [(0.082, 0.040), (0.088, 0.041), (0.098, 0.036), (0.090, 0.048), (0.080, 0.056), (0.07, 0.06)]
+JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
+
+TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
+GUM, TONGUE, THROAT = np.array([0.62, 0.34, 0.33]), np.array([0.60, 0.31, 0.30]), np.array([0.16, 0.06, 0.055])
+
+
+@dataclass(frozen=True)
+class Layer:
+    """colour: (h, w, 3) float32 0..255, premultiplied; alpha: (h, w)."""
+
+    rgba: np.ndarray
+
+    @classmethod
+    def of(cls, colour: np.ndarray, alpha: np.ndarray) -> Layer:
+        return cls(np.concatenate([colour * alpha[..., None], alpha[..., None]], axis=-1).astype(np.float32))
+
+
+def light(image: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(3,) RGB of something white in the portrait's light, from its skin and the whites of its eyes."""
+    def patch(indices, grow):
+        hull = cv2.convexHull(np.round(points[indices]).astype(np.int32))
+        mask = np.zeros(image.shape[:2], np.uint8)
+        cv2.fillConvexPoly(mask, hull, 255)
+        if grow < 0:
+            mask = cv2.erode(mask, np.ones((3, 3)), iterations=-grow)
+        found = image[mask > 0]
+        return found if len(found) else image[mask >= 0].reshape(-1, 3)
+
+    cheeks = np.concatenate([patch([116, 117, 118, 101, 36, 205, 187, 123], 0),
+                             patch([345, 346, 347, 330, 266, 425, 411, 352], 0)]).astype(np.float64)
+    whites = np.concatenate([patch(np.concatenate(eye), -1) for eye in EYES]).astype(np.float64)
+    skin = np.percentile(cheeks, 65, axis=0)
+    eye = np.percentile(whites, 88, axis=0)
+    level = max(np.mean(eye) * 1.02, np.mean(skin) * 0.98)
+    tint = skin / skin.mean()
+    return np.clip(level * (0.72 + 0.28 * tint), 40, 235)
+
+
+def detail(image: np.ndarray, points: np.ndarray) -> float:
+    """Pixels (a Gaussian's sigma) by which a drawn edge is softened to look like the portrait's own edges."""
+    low, high = points[:468].min(0).astype(int), points[:468].max(0).astype(int)
+    low, high = np.maximum(low, 0), np.minimum(high, image.shape[0])
+    grey = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    # An edge blurred by sigma loses most of what a small Gaussian takes away.
+    fine = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)).mean()
+    coarse = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 4.0)).mean() + 1e-3
+    return float(np.clip(2.2 - 6.0 * fine / coarse, 0.6, 1.8))
+
+
+def _canvas():
+    x = (np.arange(int(2 * HALF_WIDTH * RES)) + 0.5) / RES - HALF_WIDTH
+    y = (np.arange(int((ABOVE + BELOW) * RES)) + 0.5) / RES - ABOVE
+    return np.meshgrid(x, y)
+
+
+def _row(teeth, sign: float, gum_at: float, white: np.ndarray, stretch: float, dim: float) -> Layer:
+    """One jaw's teeth. sign: +1 they hang down, -1 they stand up. gum_at: how long a tooth is."""
+    x, y = _canvas()
+    x = np.abs(x) / stretch
+    colour = np.zeros((*x.shape, 3))
+    alpha = np.zeros_like(x)
+    start = 0.0
+    soft = 0.006
+    for number, (width, edge) in enumerate(teeth):
+        u = (x - start - width / 2) / (width / 2)  # -1..1 across the tooth
+        # a rounded edge, its corners rounder on the outer side
+        corner = 0.022 * np.clip(np.abs(u), 0, 1) ** 4 + 0.010 * np.clip(u, 0, 1) ** 3
+        inward = (edge * 1.0 - sign * corner - y) * sign  # >0 within the tooth, from its edge
+        cover = smoothstep(inward / soft + 0.5) * smoothstep((1.0 - np.abs(u)) * width / 2 / soft * 0.5 + 0.5)
+        cover = np.where(np.abs(u) <= 1.15, cover, 0)
+        gum = smoothstep((inward - gum_at + 0.03 * (1 - np.clip(u, -1, 1) ** 2) * -1) / 0.02)[..., None]
+        rounding = 1 - 0.16 * np.clip(np.abs(u), 0, 1) ** 3
+        glassy = 0.93 + 0.07 * smoothstep(inward / 0.05)
+        far = dim * (1 - 0.11 * number - 0.012 * number**2)
+        shade = (rounding * glassy * far)[..., None]
+        tooth = white * TOOTH * shade * (1 - gum) + white * GUM * far * gum
+        take = cover > alpha
+        colour = np.where(take[..., None], tooth, colour)
+        alpha = np.maximum(alpha, cover)
+        start += width
+    # the gaps between teeth: a thin, soft dark line, not a hole
+    filled = cv2.morphologyEx(alpha.astype(np.float32), cv2.MORPH_CLOSE, np.ones((1, 9)))
+    gap = (filled - alpha)[..., None]
+    base = cv2.blur(colour.astype(np.float32), (9, 9)) / np.maximum(cv2.blur(alpha.astype(np.float32), (9, 9)), 0.05)[..., None]
+    colour = np.where(alpha[..., None] > 0.02, colour, base)
+    colour = colour * (1 - gap) + base * 0.62 * gap
+    return Layer.of(colour, filled)
+
+
+def _tongue(white: np.ndarray) -> Layer:
+    x, y = _canvas()
+    top = 0.015 + 0.10 * (x / 0.34) ** 2
+    alpha = smoothstep((y - top) / 0.05) * smoothstep((0.40 - np.abs(x)) / 0.08)
+    groove = 1 - 0.12 * np.exp(-((x / 0.03) ** 2))
+    shade = (0.45 + 0.35 * smoothstep((y - top) / 0.18)) * groove
+    return Layer.of(white * TONGUE * shade[..., None] * 1.25, alpha)
+
+
+class Interior:
+    """What lies between the lips of one source."""
+
+    def __init__(self, upper: Layer, lower: Layer, tongue: Layer, origin: np.ndarray, white: np.ndarray, soft: float):
+        self.upper, self.lower, self.tongue = upper, lower, tongue
+        self.origin, self.white, self.soft = origin, white, soft
+
+    def affine(self, placement: Placement, shift: np.ndarray) -> np.ndarray:
+        """(2, 3) texture pixels -> square pixels, for a layer moved by `shift` (3,) in the head."""
+        corner = self.origin + shift + [-HALF_WIDTH + 0.5 / RES, -ABOVE + 0.5 / RES, 0]
+        p0, p1, p2 = placement.place(np.array([corner, corner + [1, 0, 0], corner + [0, 1, 0]]))
+        return np.column_stack([(p1 - p0) / RES, (p2 - p0) / RES, p0])
+
+    def _place(self, layer: Layer, placement, shift, origin, size) -> np.ndarray:
+        matrix = self.affine(placement, shift)
+        matrix[:, 2] -= origin
+        # INTER_AREA in effect: the texture is at most twice as fine as the square, and soft
+        return cv2.warpAffine(layer.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+    def draw(self, shape, origin, up, low, opening, exp, placement) -> np.ndarray:
+        """-> (h, w, 3) float32, the box at `origin` filled with the mouth's inside (only good where `opening` > 0)."""
+        unit = placement.scale
+        height, width = shape
+        drop = max(0.0, JAW_OF_LIP * float(exp[INDEX["lip_lower_inner"], 1]))
+        jaw = np.array([0, drop, 0.25 * drop])
+        column = np.arange(width, dtype=np.float32)
+        row = np.arange(height, dtype=np.float32)[:, None]
+        top, bottom = np.interp(column, up[:, 0], up[:, 1]), np.interp(column, low[:, 0], low[:, 1])
+        gap = float((bottom - top).max())
+        under = np.maximum(0, row - top) / unit
+        over = np.maximum(0, bottom - row) / unit
+
+        inner = np.empty((height, width, 3), np.float32)
+        inner[:] = self.white * THROAT
+        for layer, shift in ((self.tongue, jaw), (self.lower, jaw), (self.upper, np.zeros(3))):
+            placed = self._place(layer, placement, shift, origin, (width, height))
+            inner *= 1 - placed[..., 3:]
+            inner += placed[..., :3]
+        inner = cv2.GaussianBlur(inner, (0, 0), self.soft)
+        # the lips' shadow, the cheeks' on both sides, and little light in a mouth that is hardly open
+        side = (column - up[0, 0]) / max(up[-1, 0] - up[0, 0], 1)
+        side = 0.25 + 0.75 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.35)
+        wide = 0.62 + 0.38 * smoothstep(np.float64(gap / unit / 0.16))
+        shade = (0.5 + 0.5 * smoothstep(under / 0.085)) * (0.72 + 0.28 * smoothstep(over / 0.05)) * side * wide
+        inner *= shade[..., None].astype(np.float32)
+        return inner
+
+
+def interior(image, points, shape, exp, placement: Placement) -> Interior:
+    """The inside for one source; see `Mouth` for the arguments."""
+    white = light(image, points)
+    corners = shape[[78, 308]]
+    stretch = float(np.clip(np.linalg.norm(corners[1] - corners[0]) / MOUTH_WIDTH, 0.75, 1.3))
+    rest = (shape[13] - exp[INDEX["lip_upper_inner"]] + shape[14] - exp[INDEX["lip_lower_inner"]]) / 2
+    origin = np.array([corners[:, 0].mean(), rest[1], rest[2] + BEHIND], dtype=np.float64)
+    upper = _row(UPPER_TEETH, 1.0, 0.17, white, stretch, 0.94)
+    lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80)
+    return Interior(upper, lower, _tongue(white), origin, white, detail(image, points))

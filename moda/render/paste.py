@@ -1,0 +1,80 @@
+"""The square about the head: cut from a picture, and pasted back into it without a seam."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FEATHER = 0.06  # of the square's side: over this width the pasted frame fades in
+
+
+@dataclass(frozen=True)
+class Crop:
+    """matrix: (2, 3) float64, pixels of the whole picture -> pixels of the square. size: the square's side."""
+
+    matrix: np.ndarray
+    size: int
+
+    @classmethod
+    def square(cls, left: float, top: float, side: float, size: int) -> Crop:
+        """The upright square with this corner and side (pixels of the picture); pixel centres lie at +0.5."""
+        k = size / side
+        shift = [(0.5 - left) * k - 0.5, (0.5 - top) * k - 0.5]
+        return cls(np.array([[k, 0, shift[0]], [0, k, shift[1]]]), size)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the square a pixel of the picture."""
+        return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
+
+    def points(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) pixels of the picture -> of the square."""
+        return xy @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 -> (size, size, 3) uint8; beyond the picture's edge its edge is mirrored."""
+        return _warp(image, self.matrix, (self.size, self.size), cv2.BORDER_REFLECT_101)
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
+    """warpAffine that shrinks without aliasing and enlarges smoothly."""
+    k = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if k < 1:
+        # Each output pixel sees 1 / k input ones: blur by what is lost first.
+        sigma = 0.5 * np.sqrt(1 / k**2 - 1)
+        image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border)
+
+
+class Paster:
+    """Frames of the square -> whole pictures of the source's own size.
+
+    A renderer leaves the square's edge unmoved, so a soft mask that ends there hides where the frame begins.
+    """
+
+    def __init__(self, image: np.ndarray, crop: Crop) -> None:
+        self.image = image
+        height, width = image.shape[:2]
+        back = cv2.invertAffineTransform(crop.matrix)
+        corners = np.array([[-0.5, -0.5], [crop.size - 0.5, crop.size - 0.5]]) @ back[:, :2].T + back[:, 2]
+        x0, y0 = np.clip(np.floor(corners[0]).astype(int), 0, [width, height])
+        x1, y1 = np.clip(np.ceil(corners[1]).astype(int) + 1, 0, [width, height])
+        self._box = slice(y0, y1), slice(x0, x1)
+        self._size = (int(x1 - x0), int(y1 - y0))
+        self._matrix = back - [[0, 0, x0], [0, 0, y0]]
+        # Distance to the square's edge, in its own pixels; where the picture ends first there is nothing to fade to.
+        edge = np.minimum(np.arange(crop.size), np.arange(crop.size)[::-1]) / (FEATHER * crop.size)
+        ramp = np.clip(edge, 0, 1).astype(np.float32)
+        ramp = ramp * ramp * (3 - 2 * ramp)
+        mask = cv2.warpAffine(np.outer(ramp, ramp), self._matrix, self._size, flags=cv2.INTER_LINEAR)
+        self._mask = cv2.merge([mask] * 3)
+        self._under = image[self._box] * (1 - self._mask)
+
+    def paste(self, frame: np.ndarray) -> np.ndarray:
+        """(size, size, 3) uint8 -> (H, W, 3) uint8."""
+        out = self.image.copy()
+        part = _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE)
+        out[self._box] = cv2.add(cv2.multiply(self._mask, part, dtype=cv2.CV_32F), self._under, dtype=cv2.CV_8U)
+        return out
