@@ -90,7 +90,7 @@ class VideoWriter:
         """(H, W, 3) uint8 RGB."""
         height, width = frame.shape[:2]
         if (width, height) != self.size:
-            raise ModaError(f"a frame has {width}x{height} pixels, but the video was begun with {self.size}")
+            raise ModaError(f"a frame has {width}x{height} pixels, but the video was begun with {self.size[0]}x{self.size[1]}")
         if width % 2 or height % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         # OpenCV's conversion is seven times as fast as FFmpeg's
