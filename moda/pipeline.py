@@ -19,6 +19,7 @@ MIN_SIZE, MAX_SIZE = 64, 2048
 MAX_STEPS = 1000
 MAX_GUIDANCE = 20.0
 MAX_GAIN = 10.0
+RENDERERS = ("mesh", "liveportrait")
 
 Audio = "str | os.PathLike | np.ndarray | Iterable[np.ndarray]"
 
@@ -40,6 +41,8 @@ class TalkingHead:
         self.device = device
         self.config = read_config(folder)
         self.renderer_name = renderer or self.config["renderer"]["name"]
+        if self.renderer_name not in RENDERERS:
+            raise ModaError(f"there is no renderer {self.renderer_name!r}; there are {', '.join(RENDERERS)}")
         self._renderers: dict[int, object] = {}
 
     @classmethod
@@ -50,7 +53,7 @@ class TalkingHead:
         device:   cpu, cuda or mps
         renderer: mesh or liveportrait, in place of the model's own
 
-        Errors: ModaError if there is no such model or device.
+        Errors: ModaError if there is no such model, renderer or device.
         """
         from moda.weights import resolve
 
@@ -72,11 +75,18 @@ class TalkingHead:
         return load_generator(self.folder, self.config, self.device)
 
     def renderer(self, size: int = DEFAULT_SIZE):
-        """The renderer that draws squares of `size` pixels."""
+        """The renderer that draws squares of `size` pixels (liveportrait: of 512, resized afterwards)."""
+        if self.renderer_name == "liveportrait":
+            size = DEFAULT_SIZE
         if size not in self._renderers:
-            from moda.render import load_renderer
+            if self.renderer_name == "mesh":
+                from moda.render.mesh.renderer import MeshRenderer
 
-            self._renderers[size] = load_renderer(self.renderer_name, self.folder, self.device, size)
+                self._renderers[size] = MeshRenderer(size)
+            else:
+                from moda.render.liveportrait.renderer import LivePortraitRenderer
+
+                self._renderers[size] = LivePortraitRenderer.load(self.folder / "liveportrait", self.device)
         return self._renderers[size]
 
     # -- what it does -------------------------------------------------------------------------
@@ -116,9 +126,10 @@ class TalkingHead:
             check_whole("steps", steps, 1, MAX_STEPS)
         if guidance is not None:
             check_number("guidance", guidance, 0, MAX_GUIDANCE)
-        self.generator.config.emotion_index(emotion)  # a wrong name is told before any work
         sound = _Input(audio)
+        self.generator.config.emotion_index(emotion)  # a wrong name is told before any work
         stage = self._stage(portrait, size, full, face)
+        stage.prepared.motion.require(self.generator.space, "this model's generator")
         edit = self._edit(stage.prepared.motion, pose, lips, blink)
 
         def chunks() -> Iterator[Motion]:
@@ -151,8 +162,8 @@ class TalkingHead:
         progress: called with 0..1 while a driving video is tracked
         The other arguments and the errors are those of `__call__`.
         """
+        self._edit(Motion.still(1), pose, lips, blink)  # wrong numbers are told before any work
         stage = self._stage(portrait, size, full, face)
-        edit = self._edit(stage.prepared.motion, pose, lips, blink)
         listening = None
         if isinstance(driving, Motion):
             motion = driving
@@ -167,7 +178,13 @@ class TalkingHead:
         motion.require(stage.renderer.space, f"the {self.renderer_name} renderer")
         if motion.fps != FPS:
             raise ModaError(f"this motion has {motion.fps:g} frames a second, but {FPS} are needed")
-        motion = edit(relative_to(motion, stage.prepared.motion))
+        if motion.space == "explicit":
+            own = stage.prepared.motion
+            motion = relative_to(motion, own)
+        else:
+            own = motion[0]
+            stage.relative = True  # to the clip's first frame, in the renderer's own way
+        motion = self._edit(own, pose, lips, blink)(motion)
         return Video(stage, iter([motion]), listening, len(motion))
 
     def stream(
@@ -197,7 +214,7 @@ class TalkingHead:
         if size % 2:
             raise ModaError(f"size is {size}, but must be even")
         check_whole("face", face, 0, 99)
-        return _Stage(self.renderer(size), read_portrait(portrait, face), full)
+        return _Stage(self.renderer(size), read_portrait(portrait, face), size, full)
 
     def _edit(self, around: Motion, pose: float, lips: float, blink: float) -> Callable[[Motion], Motion]:
         for name, value in (("pose", pose), ("lips", lips), ("blink", blink)):
@@ -206,10 +223,12 @@ class TalkingHead:
 
 
 class _Stage:
-    """One portrait before one renderer."""
+    """One portrait before one renderer. relative: the motion is relative to its own first frame."""
 
-    def __init__(self, renderer, source, full: bool) -> None:
+    def __init__(self, renderer, source, size: int, full: bool) -> None:
         self.renderer = renderer
+        self.size = size
+        self.relative = False
         self.prepared = renderer.prepare(source)
         self.paster = None
         if full:
@@ -218,8 +237,16 @@ class _Stage:
             self.paster = Paster(source.image, self.prepared.crop)
 
     def draw(self, motion: Motion) -> Iterator[np.ndarray]:
-        frames = self.renderer.draw(self.prepared, motion)
-        return map(self.paster.paste, frames) if self.paster else frames
+        options = {"relative": True} if self.relative else {}
+        frames = self.renderer.draw(self.prepared, motion, **options)
+        if self.paster:
+            return map(self.paster.paste, frames)
+        if self.renderer.size != self.size:
+            import cv2
+
+            way = cv2.INTER_AREA if self.size < self.renderer.size else cv2.INTER_CUBIC
+            return (cv2.resize(frame, (self.size, self.size), interpolation=way) for frame in frames)
+        return frames
 
 
 class _Input:

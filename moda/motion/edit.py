@@ -49,40 +49,16 @@ def gains(motion: Motion, around: Motion, pose: float = 1.0, lips: float = 1.0, 
     return replace(motion, exp=exp, **parts)
 
 
-def relative_to(motion: Motion, portrait: Motion) -> Motion:
-    """Another person's motion for this portrait: their resting pose removed, the portrait's own put in its place.
+def from_rest(motion: Motion, portrait: Motion) -> Motion:
+    """Motion told from a head at rest (straight ahead, in its place, scale 1), about a portrait's own pose.
 
-    The resting pose is the clip's median. Explicit expressions are offsets from each person's own neutral face and
-    stay as they are; learned ones take the portrait's own as rest, too.
-    portrait: one frame, same space. Errors: ModaError for another space or more than one frame in `portrait`.
-
-    Source: relative motion of LivePortrait, arXiv 2407.03168, with the median in place of the first frame.
+    What explicit generators make: they start from `Motion.still(1)` for everyone. Expressions are offsets from each
+    person's own neutral face and stay as they are.
+    portrait: one frame. Errors: ModaError for another space or more than one frame in `portrait`.
     """
     motion.require(portrait.space, "this portrait")
     if len(portrait) != 1:
         raise ModaError(f"a portrait has one frame of motion, but {len(portrait)} were given")
-
-    def moved(name: str) -> np.ndarray:
-        value = getattr(motion, name)
-        return getattr(portrait, name) + value - np.median(value, axis=0)
-
-    return replace(
-        motion,
-        exp=motion.exp if motion.space == "explicit" else moved("exp"),
-        scale=portrait.scale * motion.scale / np.median(motion.scale),
-        t=moved("t"),
-        pitch=moved("pitch"),
-        yaw=moved("yaw"),
-        roll=moved("roll"),
-    )
-
-
-def from_rest(motion: Motion, portrait: Motion) -> Motion:
-    """Motion told from a head at rest (pose 0, scale 1), on a portrait that is pictured in a pose of its own.
-
-    What explicit generators make: they start from `Motion.still(1)` for everyone.
-    """
-    motion.require(portrait.space, "this portrait")
     return replace(
         motion,
         scale=portrait.scale * motion.scale,
@@ -91,3 +67,15 @@ def from_rest(motion: Motion, portrait: Motion) -> Motion:
         yaw=portrait.yaw + motion.yaw,
         roll=portrait.roll + motion.roll,
     )
+
+
+def relative_to(motion: Motion, portrait: Motion) -> Motion:
+    """Another person's clip on this portrait (explicit space): their resting pose, the clip's median, is removed and
+    the portrait's own put in its place.
+
+    Errors: as `from_rest`.
+    """
+    motion.require("explicit", "retargeting")
+    parts = {name: getattr(motion, name) - np.median(getattr(motion, name), axis=0) for name in
+             ("t", "pitch", "yaw", "roll")}  # fmt: skip
+    return from_rest(replace(motion, scale=motion.scale / np.median(motion.scale), **parts), portrait)
