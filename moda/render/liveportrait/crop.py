@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from moda.render.paste import Crop
 
 SIZE = 512  # pixels, the side of the square drawn
 INPUT = 256  # pixels, the side of what F and M see
@@ -21,7 +27,7 @@ _FACE = np.array(_JAW + _BROWS + _EYE_RIGHT + _EYE_LEFT + _LIPS)
 def crop_matrix(
     landmarks: np.ndarray, size: int = SIZE, scale: float = SCALE, shift: float = SHIFT, upright: bool = True
 ) -> np.ndarray:
-    """Landmarks (478, 2 or 3) in pixels of a picture -> (2, 3) float32: the picture's pixels to the square's.
+    """Landmarks (478, 2 or 3) in pixels of a picture -> (2, 3) float64: the picture's pixels to the square's.
 
     upright: turn the face so that its lips are straight below its eyes.
     """
@@ -36,31 +42,11 @@ def crop_matrix(
     side = (high - low).max() * scale
     centre = (low + high) / 2 + np.array([0, shift * side])  # along the face's axes
     zoom = size / side
-    return np.hstack([zoom * axes, (size / 2 - zoom * centre)[:, None]]).astype(np.float32)
+    return np.hstack([zoom * axes, (size / 2 - zoom * centre)[:, None]])
 
 
-def cut(image: np.ndarray, matrix: np.ndarray, size: int, drawn: int = SIZE) -> np.ndarray:
-    """(H, W, 3) uint8 -> (size, size, 3) uint8, the square of side `drawn` that the matrix maps to, resized.
-
-    Shrinking averages; outside the picture its edge goes on.
-    """
-    import cv2
-
-    zoom = float(np.hypot(matrix[0, 0], matrix[0, 1])) * size / drawn
-    image = np.ascontiguousarray(image)
-    if zoom < 0.5:  # linear interpolation would skip pixels
-        factor = 1 / np.floor(1 / zoom)
-        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        ratio = np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]])
-        matrix = _compose(matrix, np.array([[ratio[0], 0, ratio[0] / 2 - 0.5], [0, ratio[1], ratio[1] / 2 - 0.5]]))
-        image = small
-    resize = size / drawn
-    matrix = _compose(np.array([[resize, 0, resize / 2 - 0.5], [0, resize, resize / 2 - 0.5]]), matrix)
-    return cv2.warpAffine(
-        image, matrix.astype(np.float64), (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-
-
-def _compose(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The (2, 3) map that does `first`, then `second`."""
-    return second @ np.vstack([first, [0, 0, 1]])
+def input_crop(crop: Crop) -> Crop:
+    """The same square at the size that F and M see."""
+    k = INPUT / crop.size
+    shift = np.array([[0, 0, (k - 1) / 2]] * 2)  # pixel centres lie at +0.5
+    return replace(crop, matrix=k * crop.matrix + shift, size=INPUT)

@@ -16,7 +16,7 @@ from moda.face.source import Source
 from moda.motion import Motion, join
 from moda.render.liveportrait import keypoints
 from moda.render.liveportrait.appearance import Appearance
-from moda.render.liveportrait.crop import INPUT, SIZE, crop_matrix, cut
+from moda.render.liveportrait.crop import SIZE, crop_matrix, input_crop
 from moda.render.liveportrait.decoder import Decoder
 from moda.render.liveportrait.extractor import Extractor
 from moda.render.liveportrait.files import read_network
@@ -93,25 +93,24 @@ class LivePortraitRenderer:
         """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
         from moda.render.paste import Crop
 
-        matrix = crop_matrix(source.landmarks)
-        picture = self._pictures([cut(source.image, matrix, INPUT)])
+        crop = Crop(crop_matrix(source.landmarks), SIZE)
+        picture = self._pictures([input_crop(crop).cut(source.image)])
         heads = self._heads(picture)
         motion = keypoints.motion_of(heads)
         identity = heads["kp"].reshape(-1, 3)
         volume = self.appearance(picture.to(self.dtype))[0]
         placed = torch.from_numpy(keypoints.place(identity, motion)[0]).to(self.device)
-        return Prepared(identity, motion, Crop(matrix, SIZE), self.warping.prepare(volume, placed))
+        return Prepared(identity, motion, crop, self.warping.prepare(volume, placed))
 
     # -- for every frame ------------------------------------------------------------------------------------
 
-    def draw(self, prepared: Prepared, motion: Motion, relative: bool = False) -> Iterator[np.ndarray]:
-        """-> (512, 512, 3) uint8 RGB, a frame at a time.
+    def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
+        """-> (512, 512, 3) uint8 RGB, a frame at a time, in constant memory.
 
-        relative: the motion's changes since its first frame move the source (a video drives it); else the
-        motion is absolute (a generator made it).
+        The motion is drawn as it is. What a generator made goes through `keypoints.absolute` before, another
+        person's motion through `keypoints.relative`.
         """
-        move = keypoints.relative if relative else keypoints.absolute
-        motion = move(prepared.motion, motion)
+        motion.require(self.space, "the LivePortrait renderer")
         for start in range(0, len(motion), self.batch):
             yield from self._frames(prepared, motion[start : start + self.batch])
 
@@ -133,6 +132,7 @@ class LivePortraitRenderer:
         """
         from moda.face.landmarks import follow_face
         from moda.face.tracking import Track
+        from moda.render.paste import Crop
         from moda.video.read import probe, read_video
 
         total = probe(path).frames
@@ -144,7 +144,7 @@ class LivePortraitRenderer:
                 shown[:] = [frame]
                 yield frame
 
-        matrix, waiting, parts, identity = None, [], [], None
+        square, waiting, parts, identity = None, [], [], None
         seen: list[bool] = []
 
         def measure() -> None:
@@ -160,9 +160,9 @@ class LivePortraitRenderer:
                 progress(min(1.0, len(seen) / total))
             if landmarks is None:
                 continue
-            if matrix is None:
-                matrix = crop_matrix(landmarks, upright=False)
-            waiting.append(cut(shown[0], matrix, INPUT))
+            if square is None:
+                square = input_crop(Crop(crop_matrix(landmarks, upright=False), SIZE))
+            waiting.append(square.cut(shown[0]))
             if len(waiting) == _TRACK_BATCH:
                 measure()
         if waiting:
