@@ -32,26 +32,26 @@ class Reader:
         dtype: torch.dtype = torch.float32,
         fast: bool = True,
     ) -> None:
-        self.name, self.tensors = name, tensors
+        self.name = name
+        # What was taken is dropped, so that a network is not held twice. The count of training batches is stored
+        # by every batch norm and used by no computation.
+        self.tensors = {k: v for k, v in tensors.items() if not k.endswith("num_batches_tracked")}
         self.device, self.dtype, self.fast = torch.device(device), dtype, fast
-        # The count of training batches is stored by every batch norm and used by no computation.
-        self.left = {key for key in tensors if not key.endswith("num_batches_tracked")}
 
     def take(self, key: str, *shape: int) -> Tensor:
         """The tensor of this key, float32 on the CPU; a ModaError names a key that is missing or misshapen."""
         if key not in self.tensors:
             raise ModaError(f"{self.name}: the weights lack {key!r}; download or convert them again")
-        tensor = self.tensors[key]
+        tensor = self.tensors.pop(key)
         if tuple(tensor.shape) != shape:
             raise ModaError(f"{self.name}: {key!r} has shape {tuple(tensor.shape)}, but {shape} is needed")
-        self.left.discard(key)
         return tensor.detach().float().cpu()
 
     def finish(self) -> None:
         """All keys must have been taken."""
-        if self.left:
-            keys = ", ".join(repr(key) for key in sorted(self.left)[:3])
-            more = f" and {len(self.left) - 3} more" if len(self.left) > 3 else ""
+        if self.tensors:
+            keys = ", ".join(repr(key) for key in sorted(self.tensors)[:3])
+            more = f" and {len(self.tensors) - 3} more" if len(self.tensors) > 3 else ""
             raise ModaError(f"{self.name}: the weights hold {keys}{more}, which this network does not have")
 
     def put(self, tensor: Tensor) -> Tensor:

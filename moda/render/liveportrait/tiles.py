@@ -104,15 +104,11 @@ class TileConv:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, algorithm: Algorithm = F43) -> None:
         self.algorithm = algorithm
-        w = weight.detach().double().cpu()
-        self.depth_taps = 1 if w.ndim == 4 else 3
-        w = w.reshape(w.shape[0], w.shape[1], self.depth_taps, 3, 3)
-        g = torch.from_numpy(algorithm.g)
-        products = torch.einsum("pi,qj,ockij->kpqco", g, g, w).flatten(1, 2)
+        self.channels_out, self.channels_in = weight.shape[:2]
+        self.depth_taps = 1 if weight.ndim == 4 else 3
+        self.weight = _weight_products(weight, algorithm)  # (depth taps, products^2, in, out)
         device, dtype = weight.device, weight.dtype
-        self.weight = products.to(device, dtype).contiguous()  # (depth taps, products^2, in, out)
-        self.channels_in, self.channels_out = w.shape[1], w.shape[0]
-        self.bias = torch.zeros(self.channels_out, dtype=dtype, device=device) if bias is None else bias
+        self.bias = weight.new_zeros(self.channels_out) if bias is None else bias
         self.to_products = torch.from_numpy(np.kron(algorithm.b, algorithm.b)).to(device, dtype)
         self.to_outputs = torch.from_numpy(np.kron(algorithm.a, algorithm.a)).to(device, dtype)
 
@@ -181,6 +177,20 @@ class TileConv:
             first = top * k.outputs
             last = min(first + tall * k.outputs, height * k.enlarges)
             yield slice(first, last), strip[:, : last - first, : width * k.enlarges]
+
+
+def _weight_products(weight: Tensor, algorithm: Algorithm) -> Tensor:
+    """G w along both axes: (out, in, [depth], 3, 3) -> (depth or 1, products^2, in, out); in float64, by parts, for
+    the largest is a gigabyte there."""
+    out, ins = weight.shape[:2]
+    kernels = weight.detach().reshape(out, -1, 9)  # (out, in * depth, 9)
+    g = torch.from_numpy(np.kron(algorithm.g, algorithm.g)).to(weight.device)
+    depth = kernels.shape[1] // ins
+    made = weight.new_empty(depth, len(g), ins, out)
+    for start in range(0, out, 16):
+        part = kernels[start : start + 16].double() @ g.T
+        made[..., start : start + 16] = part.view(-1, ins, depth, len(g)).permute(2, 3, 1, 0)
+    return made
 
 
 def _units(n: int, tall: int, size: int) -> Iterator[tuple[slice, slice]]:
