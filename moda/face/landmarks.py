@@ -101,14 +101,17 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
     """RGB frames of one video -> the followed face's (478, 3) pixels, or None where it is not seen."""
     options = {"max_num_faces": 1, "refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
-    with _quiet():
-        mesh = _solutions().face_mesh.FaceMesh(static_image_mode=False, **options)
-    with mesh:
-        for count, frame in enumerate(frames):
-            with _quiet() if count == 0 else nullcontext():
+    mesh = None
+    try:
+        for frame in frames:
+            with nullcontext() if mesh else _quiet():
+                mesh = mesh or _solutions().face_mesh.FaceMesh(static_image_mode=False, **options)
                 found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
             if not found:
                 yield None
                 continue
             points = _to_pixels(found[0], frame.shape[1], frame.shape[0])
             yield points if len(points) == LANDMARKS and np.isfinite(points).all() else None
+    finally:
+        if mesh:
+            mesh.close()
