@@ -25,6 +25,7 @@ from moda.errors import ModaError
 MEL_MEAN, MEL_STD = -8.0, 3.5  # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
+INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
 CHUNK = 16  # video frames that go through the net together
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 
@@ -111,7 +112,9 @@ class SpeechNet(nn.Module):
         # Measured after training: what the features and the lips are scaled by.
         self.register_buffer("hidden_mean", torch.zeros(config.hidden))
         self.register_buffer("hidden_std", torch.ones(config.hidden))
-        self.register_buffer("lip_scale", torch.ones(LIP_POINTS * 3))
+        self.register_buffer("lip_scale", torch.ones(LIP_POINTS * 3))  # eye distances
+        self.register_buffer("lip_mean", torch.zeros(LIP_POINTS * 3))  # of speech, eye distances
+        self.register_buffer("lip_gain", torch.ones(1))
 
     def forward(self, mel: Tensor) -> Tensor:
         """(B, 4 (behind + T + ahead), 80) log-mel -> (B, T, hidden)."""
@@ -173,10 +176,30 @@ class SpeechEncoder:
     def lips(self, wave: np.ndarray) -> np.ndarray:
         """(n,) float32 at 16 kHz -> (T, 11, 3) offsets of lips and jaw in the explicit space (eye distances).
 
-        What is most likely for this sound over all people, at the size of a real person's movement.
+        What is most likely for this sound over all people, enlarged to the size of a real person's movement.
         """
-        told = [lips * self.net.lip_scale for _, lips in self._run([wave])]
-        return torch.cat(told).reshape(-1, LIP_POINTS, 3).numpy() if told else np.zeros((0, LIP_POINTS, 3), np.float32)
+        told = [lips for _, lips in self._run([wave])]
+        if not told:
+            return np.zeros((0, LIP_POINTS, 3), np.float32)
+        return self._enlarge(torch.cat(told) * self.net.lip_scale).reshape(-1, LIP_POINTS, 3).numpy()
+
+    def _enlarge(self, lips: Tensor) -> Tensor:
+        """(T, 33) conditional mean -> the same with a real mouth's amplitude.
+
+        A mean over what a mouth may do moves less than any mouth: x and y are drawn away from the mean of speech by
+        `lip_gain` (depth is too uncertain); what is near rest goes to rest; lips that would pass through each other
+        meet halfway.
+        """
+        mean = self.net.lip_mean
+        awake = (lips.norm(dim=1, keepdim=True) / (0.5 * mean.norm() + 1e-6)).clamp(max=1)
+        points = (awake * lips).reshape(len(lips), LIP_POINTS, 3)
+        drawn = (awake * (self.net.lip_gain - 1) * (lips - mean)).reshape(points.shape)
+        points[..., :2] += drawn[..., :2]
+        for upper, lower in INNER_PAIRS:
+            overlap = (points[:, upper, 1] - points[:, lower, 1]).clamp(min=0)
+            points[:, upper, 1] -= overlap / 2
+            points[:, lower, 1] += overlap / 2
+        return points.flatten(1)
 
     @torch.no_grad()
     def _run(self, pieces: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -65,9 +65,9 @@ def gain(count: int, rng: torch.Generator) -> Tensor:
 
 
 def reverberate(power: Tensor, rng: torch.Generator) -> Tensor:
-    """A decaying tail, 0.1 to 0.6 s to -60 dB, added to a third of them."""
-    fade = uniform(rng, (len(power), 1, 1), 0.1, 0.6)
-    wet = uniform(rng, (len(power), 1, 1), 0.02, 0.25) * chance(rng, len(power), 0.35)
+    """A decaying tail, 0.1 to 0.5 s to -60 dB, added to a quarter of them."""
+    fade = uniform(rng, (len(power), 1, 1), 0.1, 0.5)
+    wet = uniform(rng, (len(power), 1, 1), 0.02, 0.25) * chance(rng, len(power), 0.25)
     decay = torch.exp(-13.8 * torch.arange(1, 41) / 100 / fade[:, 0])  # (B, 40) over the frames before
     kernel = torch.cat([torch.ones(len(power), 1), wet[:, 0] * decay], dim=1).flip(1)
     padded = torch.nn.functional.pad(power.transpose(1, 2), (40, 0))
@@ -78,18 +78,18 @@ def reverberate(power: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def noise(power: Tensor, rng: torch.Generator) -> Tensor:
-    """Coloured noise 5 to 50 dB under the loud parts."""
+    """Coloured noise 10 to 55 dB under the loud parts."""
     b, t, _ = power.shape
     level = power.mean(2).quantile(0.9, dim=1)[:, None, None].clamp_min(1e-5)
-    ratio = uniform(rng, (b, 1, 1), -11.5, -1.2).exp()
+    ratio = uniform(rng, (b, 1, 1), -12.5, -2.3).exp()
     tone = torch.exp(-torch.linspace(0, 1, BANDS) * uniform(rng, (b, 1, 1), -1.0, 5.0) + 0.4 * channel(b, rng))
     grain = -(torch.rand(b, t, BANDS, generator=rng).clamp_min(1e-6)).log()
     return level * ratio * tone * (0.5 * grain + 0.5)
 
 
 def babble(power: Tensor, rng: torch.Generator) -> Tensor:
-    """Someone else, well below, for one in six."""
-    ratio = uniform(rng, (len(power), 1, 1), -7.0, -3.5).exp() * chance(rng, len(power), 0.17)
+    """Someone else, well below, for one in ten."""
+    ratio = uniform(rng, (len(power), 1, 1), -7.0, -3.5).exp() * chance(rng, len(power), 0.1)
     other = power.roll(1, dims=0)
     level = power.mean((1, 2), keepdim=True) / other.mean((1, 2), keepdim=True).clamp_min(1e-6)
     return ratio * level.clamp(max=100) * other

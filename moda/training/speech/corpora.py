@@ -111,8 +111,8 @@ def person_of(name: str) -> str:
 
 def video_clips(paths: list[Path], segments: dict[str, list], cache: Path) -> list[Clip]:
     """Lips by our own tracker; several speeds of each."""
-    from moda.motion import Motion
     from moda.face import track
+    from moda.motion import Motion
 
     clips = []
     for path in paths:

@@ -12,14 +12,19 @@ from moda.training.speech.corpora import Clip
 LAGS = range(-3, 4)  # frames
 
 
+def hear(net: SpeechNet, mel: np.ndarray) -> torch.Tensor:
+    """(4 T, 80) log-mel of a whole clip -> (1, T, hidden); silence before and after it."""
+    before, after = net.config.context
+    around = ((before * PER_FRAME, after * PER_FRAME), (0, 0))
+    return net(torch.from_numpy(np.pad(mel.astype(np.float32), around, constant_values=SILENCE))[None])
+
+
 @torch.no_grad()
 def tell(net: SpeechNet, mel: np.ndarray) -> dict[str, np.ndarray]:
     """(4 T, 80) log-mel -> lips (T, 33), shapes (T, 9), in the heads' own units, and sounds (2 T, classes)."""
     was = net.training
     net.eval()
-    before, after = net.config.context
-    padded = np.pad(mel.astype(np.float32), ((before * PER_FRAME, after * PER_FRAME), (0, 0)), constant_values=SILENCE)
-    hidden = net(torch.from_numpy(padded)[None])
+    hidden = hear(net, mel)
     net.train(was)
     return {
         "lips": net.lips(hidden)[0].numpy(),

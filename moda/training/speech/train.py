@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from moda.audio.mel import BANDS, PER_FRAME
 from moda.audio.speech import SILENCE, SpeechConfig, SpeechNet
 from moda.training.speech.augment import augment
 from moda.training.speech.corpora import SHAPES, Clip
+from moda.training.speech.judge import gap, hear
 from moda.training.speech.phones import CLASSES, ID
+from moda.training.speech.teacher import spoken
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,13 @@ NET = SpeechConfig(
 class Plan:
     """Everything that a run is made of besides its data."""
 
-    steps: int = 1500
+    steps: int = 2600
     rate: float = 2e-3
-    seconds: float = 4.0  # of each example
-    counts: dict[str, int] = field(default_factory=lambda: {"video": 4, "shapes": 3, "sounds": 8, "quiet": 1})
+    seconds: float = 5.0  # of each example
+    # examples of each corpus in a batch; "real" and "made" are speech without a face, "quiet" is silence and noise
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"video": 2, "shapes": 1, "real": 5, "made": 2, "quiet": 1}
+    )
     weights: dict[str, float] = field(default_factory=lambda: {"lips": 1.0, "shapes": 0.3, "sounds": 0.5})
     dropout: float = 0.1
     decay: float = 0.02
@@ -53,7 +58,7 @@ class Scales:
     @classmethod
     def of(cls, corpora: dict[str, list[Clip]]) -> Scales:
         lips = np.concatenate([c.lips for c in corpora["video"]])
-        shapes = np.concatenate([c.shapes for c in corpora["shapes"]]) if corpora.get("shapes") else np.zeros((2, len(SHAPES)))
+        shapes = np.concatenate([c.shapes for c in corpora["shapes"]])
         # never under a fifth of the largest: the flattest coordinates are mostly noise
         lips = np.nanstd(lips, axis=0)
         lips = np.maximum(lips, 0.2 * lips.max())
@@ -70,6 +75,11 @@ class Batches:
         self.frames = round(plan.seconds * 25)
         self.odds = {k: np.array([len(c) for c in v], float) / sum(map(len, v)) for k, v in corpora.items()}
 
+    def again_from(self, step: int) -> None:
+        """A run that goes on draws other windows than it began with."""
+        self.rng = np.random.default_rng((self.plan.seed, step))
+        self.torch_rng = torch.Generator().manual_seed(self.plan.seed + step)
+
     def __call__(self) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         before, after = NET.context
         n = self.frames
@@ -84,6 +94,10 @@ class Batches:
                 sound = np.full(2 * n, -1, np.int64)
                 if kind == "quiet":
                     lip[:], sound[:] = 0, ID["sil"]
+                    if self.rng.random() < 0.7:  # noise of any level and colour; else digital silence
+                        level, slope = self.rng.uniform(-15, -5), self.rng.uniform(-3, 1)
+                        grain = np.log(self.rng.gamma(2.0, 0.5, mel.shape) + 1e-3)
+                        mel = np.maximum(SILENCE, level + slope * np.linspace(0, 1, BANDS) + grain).astype(np.float32)
                 else:
                     clips = self.corpora[kind]
                     clip = clips[self.rng.choice(len(clips), p=self.odds[kind])]
@@ -100,7 +114,8 @@ class Batches:
                         shape[a - start : b - start] = (clip.shapes[a:b] - self.scales.shapes_mean) / self.scales.shapes
                     if clip.sounds is not None:
                         sound[2 * (a - start) : 2 * (b - start)] = clip.sounds[2 * a : 2 * b]
-                mels.append(mel), lips.append(lip), shapes.append(shape), sounds.append(sound)
+                for values, value in ((mels, mel), (lips, lip), (shapes, shape), (sounds, sound)):
+                    values.append(value)
         mel = augment(torch.from_numpy(np.stack(mels)), self.torch_rng)
         quiet = self.plan.counts.get("quiet", 0)
         if quiet and self.rng.random() < 0.3:
@@ -132,17 +147,18 @@ def train(corpora: dict[str, list[Clip]], plan: Plan, out: Path, check=None) -> 
     average = SpeechNet(NET)  # exponential mean of the weights: what is kept
     average.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=plan.rate, weight_decay=plan.decay, betas=(0.9, 0.98))
-    checkpoint, step = out / "last.pt", 0
+    checkpoint, done = out / "last.pt", 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
-        net.load_state_dict(state["net"]), average.load_state_dict(state["average"])
+        net.load_state_dict(state["net"])
+        average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
-        batches.torch_rng.manual_seed(plan.seed + step), torch.manual_seed(plan.seed + step)
-        batches.rng = np.random.default_rng((plan.seed, step))
+        done = state["step"]
+        batches.again_from(done)
+        torch.manual_seed(plan.seed + done)
     began, running = time.time(), {}
     net.train()
-    for step in range(step + 1, plan.steps + 1):
+    for step in range(done + 1, plan.steps + 1):
         rate = plan.rate * min(1, step / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -158,14 +174,40 @@ def train(corpora: dict[str, list[Clip]], plan: Plan, out: Path, check=None) -> 
                 a.lerp_(b, 1 - keep)
         for k, v in parts.items():
             running[k] = running.get(k, v.item()) * 0.98 + v.item() * 0.02
-        if step % 100 == 0 or step == plan.steps:
-            found = check(average, scales) if check and (step % 300 == 0 or step == plan.steps) else {}
-            line = {"step": step, "seconds": round(time.time() - began), **{k: round(v, 4) for k, v in {**running, **found}.items()}}
+        last = step == plan.steps
+        if step % 100 == 0 or last:
+            found = check(average, scales) if check and (step % 300 == 0 or last) else {}
+            numbers = {k: round(v, 4) for k, v in {**running, **found}.items()}
+            line = {"step": step, "seconds": round(time.time() - began), **numbers}
             log.info("%s", line)
             with open(out / "log.jsonl", "a") as file:
                 file.write(json.dumps(line) + "\n")
-        if step % 300 == 0:
-            state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        if step % 300 == 0 or last:
+            state = {
+                "net": net.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+            }
             torch.save(state, f"{checkpoint}.part")
             os.replace(f"{checkpoint}.part", checkpoint)
     return average.eval(), scales
+
+
+@torch.no_grad()
+def finish(net: SpeechNet, scales: Scales, speech: list[Clip], filmed: list[Clip]) -> None:
+    """Set the buffers that features and lips are scaled by.
+
+    speech: real speech without a face, whose voices are strangers to the lips' head.
+    filmed: videos as recorded; `lip_gain` makes the told gap vary over strangers as it does over these people.
+    """
+    hidden = [hear(net, clip.mel)[0] for clip in speech[::4]]
+    told = [net.lips(h).numpy() * scales.lips for h in hidden]
+    hidden = torch.cat(hidden)
+    net.hidden_mean.copy_(hidden.mean(0))
+    net.hidden_std.copy_(hidden.std(0).clamp_min(0.5 * float(hidden.std(0).median())))  # rare ones stay small
+    net.lip_scale.copy_(torch.from_numpy(scales.lips))
+    net.lip_mean.copy_(torch.from_numpy(np.concatenate(told).mean(0)))
+    seen = np.average([np.nanstd(gap(c.lips)[spoken(c)]) for c in filmed], weights=[len(c) for c in filmed])
+    net.lip_gain.fill_(seen / np.mean([gap(t).std() for t in told]))
+    log.info("lips are enlarged by %.2f", net.lip_gain.item())

@@ -1,0 +1,192 @@
+"""The embedded speech encoder: streamed as whole, quiet in silence, strict about its files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moda.audio.speech import EMBEDDED, SpeechEncoder
+from moda.errors import ModaError
+
+SECOND = 16_000
+
+
+@pytest.fixture(scope="module")
+def encoder() -> SpeechEncoder:
+    return SpeechEncoder.load()
+
+
+def babble(seconds: float, seed: int = 0) -> np.ndarray:
+    """Something as loud and as uneven as speech: noise in syllables over a buzz."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * SECOND)) / SECOND
+    buzz = sum(np.sin(2 * np.pi * 120 * k * t) / k for k in range(1, 20))
+    syllables = np.clip(np.sin(2 * np.pi * 3.5 * t) + np.sin(2 * np.pi * 1.3 * t), 0, None)
+    return (0.05 * syllables * (buzz + rng.standard_normal(len(t)))).astype(np.float32)
+
+
+def encode(encoder: SpeechEncoder, *pieces: np.ndarray) -> np.ndarray:
+    return np.concatenate(list(encoder.encode(pieces)))
+
+
+def gap(lips: np.ndarray) -> np.ndarray:
+    """(T, 11, 3) -> (T,): lower inner lip under the upper one, eye distances."""
+    return lips[:, 5, 1] - lips[:, 4, 1]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 3 * SECOND), max_size=6))
+def test_a_stream_equals_the_whole_wherever_it_is_cut(encoder, cuts):
+    wave = babble(3.0)
+    pieces = np.split(wave, sorted(cuts))
+    assert np.array_equal(encode(encoder, *pieces), encode(encoder, wave))
+
+
+@pytest.mark.parametrize("samples", [640, 641, 959, 961, 10_240, 10_241, 47_999])
+def test_frames_are_as_many_as_the_video_has(encoder, samples):
+    wave = babble(3.0)[:samples]
+    assert encode(encoder, wave).shape == (round(samples / 640), 1, encoder.width)
+    assert encoder.lips(wave).shape == (round(samples / 640), 11, 3)
+
+
+def test_nothing_gives_nothing(encoder):
+    assert list(encoder.encode([])) == []
+    assert encoder.lips(np.zeros(0, np.float32)).shape == (0, 11, 3)
+
+
+def test_it_looks_ahead_less_than_three_tenths_of_a_second(encoder):
+    wave = babble(4.0)
+    changed = wave.copy()
+    changed[2 * SECOND :] = 0
+    same = np.isclose(encode(encoder, wave), encode(encoder, changed), atol=1e-6).all((1, 2))
+    assert same[: 50 - 8].all() and not same[51:75].any()
+
+
+def test_features_have_about_unit_variance_on_speech(encoder, repository_speech):
+    features = encode(encoder, repository_speech)[:, 0]
+    assert 0.5 < features[:, : encoder.net.config.hidden].std(0).mean() < 1.6
+    assert np.abs(features).max() < 30
+
+
+@pytest.fixture
+def repository_speech(request):
+    from moda.audio.decode import read_audio
+
+    found = sorted((request.config.rootpath / "assets").rglob("*.wav")) + sorted(
+        (request.config.rootpath / "assets").rglob("*.flac")
+    )
+    if not found:
+        pytest.skip("no speech among the assets")
+    return read_audio(found[0])
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-4, 1e-3])
+def test_lips_stay_closed_in_silence_from_first_to_last_frame(encoder, level):
+    quiet = (level * np.random.default_rng(0).standard_normal(2 * SECOND)).astype(np.float32)
+    assert np.abs(gap(encoder.lips(quiet))).max() <= 0.02
+
+
+def test_lips_close_again_after_speech(encoder, repository_speech):
+    lips = encoder.lips(np.concatenate([np.zeros(SECOND, np.float32), repository_speech, np.zeros(2 * SECOND, np.float32)]))
+    opening = gap(lips)
+    assert opening[:15].max() <= 0.02 and opening[-25:].max() <= 0.02
+    assert opening[25:-50].std() > 0.02  # and moved while there was speech
+    assert opening.min() >= -1e-6  # lips never pass through each other
+
+
+def test_louder_is_not_another_sound(encoder, repository_speech):
+    a, b = (gap(encoder.lips(g * repository_speech)) for g in (0.5, 1.5))
+    assert np.corrcoef(a, b)[0, 1] > 0.9
+
+
+def test_a_file_that_does_not_fit_is_named(encoder, tmp_path):
+    with pytest.raises(ModaError, match="encoder"):
+        SpeechEncoder.load(tmp_path)
+    for name in ("encoder.json", "encoder.safetensors"):
+        shutil.copy(EMBEDDED / name, tmp_path / name)
+    numbers = json.loads((tmp_path / "encoder.json").read_text())
+    (tmp_path / "encoder.json").write_text(json.dumps({**numbers, "hidden": numbers["hidden"] + 1}))
+    with pytest.raises(ModaError, match="hidden"):
+        SpeechEncoder.load(tmp_path)
+    (tmp_path / "encoder.json").write_text(json.dumps({**numbers, "colour": 3}))
+    with pytest.raises(ModaError, match="colour"):
+        SpeechEncoder.load(tmp_path)
+    shutil.copy(EMBEDDED / "encoder.json", tmp_path)
+    (tmp_path / "encoder.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModaError, match="does not fit"):
+        SpeechEncoder.load(tmp_path)
+
+
+def test_saved_and_loaded_it_is_the_same(encoder, tmp_path):
+    encoder.save(tmp_path)
+    wave = babble(1.0)
+    assert np.array_equal(encode(SpeechEncoder.load(tmp_path), wave), encode(encoder, wave))
+    assert (tmp_path / "encoder.safetensors").stat().st_size < 5e6
+
+
+@pytest.mark.slow
+def test_lips_follow_a_stranger(encoder, shared):
+    """The figure of docs/speech-encoder.md: a man never trained on, filmed."""
+    from moda.audio.decode import read_audio
+    from moda.evaluation.metrics import correlation
+    from moda.face import track
+    from moda.motion.explicit import lip_gap
+
+    path = shared / "data/video/val/reagan_1.mp4"
+    r, _ = correlation(gap(encoder.lips(read_audio(path))), lip_gap(track(path).motion.exp))
+    assert r >= 0.45
+
+
+@pytest.mark.parametrize(
+    ("ipa", "classes"),
+    [("oʊ", "o oo"), ("tʃ", "sh"), ("ts", "s"), ("b", "p"), ("ɹ̩", "r"), ("aɪ", "a i"), ("?", "")],
+)
+def test_sounds_of_all_languages_are_merged(ipa, classes):
+    from moda.training.speech.phones import ID, from_ipa
+
+    assert from_ipa(ipa) == tuple(ID[c] for c in classes.split())
+
+
+def test_diphthongs_are_two_sounds_in_time():
+    from moda.training.speech.phones import ID, frames, from_arpabet
+
+    told = frames([(0.0, 0.1, from_arpabet("SIL")), (0.1, 0.3, from_arpabet("AY1"))], 20, 50)
+    assert list(told[:15]) == [ID["sil"]] * 5 + [ID["a"]] * 5 + [ID["i"]] * 5
+    assert (told[15:] == -1).all()
+
+
+def test_augmented_sound_is_sound():
+    from moda.training.speech.augment import augment
+
+    mel = torch.full((6, 80, 80), -13.8)
+    mel[:, 20:60] += 8 * torch.rand(6, 40, 80)
+    made = augment(mel, torch.Generator().manual_seed(0))
+    assert made.shape == mel.shape and torch.isfinite(made).all()
+    assert not torch.equal(made, augment(mel, torch.Generator().manual_seed(1)))
+    assert torch.equal(made, augment(mel, torch.Generator().manual_seed(0)))
+
+
+def test_the_teacher_finds_a_rule_that_holds():
+    """Lips made from sounds by a known rule, over other noise: the fitted map tells them for new speech."""
+    from moda.training.speech import teacher
+    from moda.training.speech.corpora import Clip
+
+    rng = np.random.default_rng(0)
+
+    def clip(name: str, offset: float) -> Clip:
+        sounds = np.repeat(rng.integers(1, 28, 100), 6).astype(np.int16)
+        lips = (sounds[::2] == 22)[:, None] * np.linspace(0.1, 0.3, 33)[None] + offset
+        return Clip(name, name, rng.normal(-6, 1, (1200, 80)).astype(np.float16), sounds, lips.astype(np.float32))
+
+    people = [clip("one", 0.0), clip("two", 0.2)]
+    teacher.centre(people)
+    new = clip("three", 0.1)
+    told = teacher.lips(new, teacher.fit(people))
+    assert np.corrcoef(told[:, 0], new.lips[:, 0])[0, 1] > 0.9
+    assert np.allclose(told.mean(0), new.lips.mean(0), atol=0.03)
