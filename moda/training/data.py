@@ -189,7 +189,7 @@ class Windows:
         self.lips_gain = lips_gain
         self.clip_p = self._by_length(clips)
         self.speech_p = self._by_length(speech)
-        self.offsets = {name: emotions.offset(name) for name in config.emotions if name in emotions._ACTIONS}
+        self.offsets = {name: emotions.offset(name) for name in config.emotions if name in emotions.ACTIONS}
         self.silent = [item for item in speech if not item.lips.any()]
 
     @staticmethod

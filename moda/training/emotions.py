@@ -17,7 +17,7 @@ _LOWER = ("lip_lower_outer", "lip_lower_inner", "lip_lower_inner_right", "lip_lo
 _UPPER = ("lip_upper_outer", "lip_upper_inner", "lip_upper_inner_right", "lip_upper_inner_left")
 
 # emotion -> {point, or both sides of it: (x outwards, y, z)}; both lips move alike, so a closed mouth stays closed
-_ACTIONS: dict[str, dict[str, tuple[float, float, float]]] = {
+ACTIONS: dict[str, dict[str, tuple[float, float, float]]] = {
     "happiness": {  # cheeks raised, lip corners pulled
         "lip_corner": (0.06, -0.07, 0.03), "lid_lower": (0, -0.015, 0), "lid_upper": (0, 0.01, 0), "lips": (0, -0.01, 0.02),
     },
@@ -53,7 +53,7 @@ def offset(emotion: str) -> np.ndarray:
     """-> (70,) what the emotion adds to a frame of motion at full strength."""
     frame = np.zeros(MOTION_DIM, dtype=np.float32)
     exp = frame[:63].reshape(-1, 3)
-    for name, (out, y, z) in _ACTIONS[emotion].items():
+    for name, (out, y, z) in ACTIONS[emotion].items():
         if name == "lips":
             for point in (*_UPPER, *_LOWER):
                 exp[INDEX[point]] += (0, y, z)

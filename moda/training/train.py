@@ -65,7 +65,7 @@ class Run:
         from moda.audio.speech import EMBEDDED, SpeechEncoder
 
         config = self.config
-        folder = EMBEDDED if config.encoder == "embedded" else Path(config.encoder)
+        folder = self.encoder_folder = EMBEDDED if config.encoder == "embedded" else Path(config.encoder)
         encoder = SpeechEncoder.load(folder)
         if encoder.width != config.model.audio_width:
             raise ModaError(f"audio_width is {config.model.audio_width}, but the encoder in {folder} gives {encoder.width}")
@@ -179,9 +179,9 @@ class Run:
 
     def export(self) -> Path:
         """Write the model folder that `--model` takes: the mean weights, half precision."""
-        from moda.training.export import write_model
+        from moda.weights.load import save_model
 
-        return write_model(self.config.out / "model", self.mean_model, self.statistics, self.config.encoder)
+        return save_model(self.config.out / "model", self.mean_model, self.statistics, self.encoder_folder)
 
 
 def _groups(space: str) -> dict[str, list[int]]:
