@@ -13,9 +13,17 @@ from moda.motion.explicit import LID_APERTURE
 from moda.render.mesh.field import smoothstep
 
 COLUMNS = 96
-SNAP = 0.9  # from this part of the way on, closing lids meet
-WIDEST = 0.45  # lids open by at most this part of the eye more than in the picture
+EASE, SNAP = 0.7, 0.9  # parts of the way: from EASE on lids close quicker, at SNAP they meet
+MEET = 0.12  # of the eye's height: closed lids meet this much above the lower lid's place
+WIDEST = 0.15  # lids open by at most this part of the eye more than in the picture
 SHADOW = 0.35  # darkness under a lid that has come down
+LASHES = 0.4  # darkness of the line in which closed lids meet
+
+
+def falloff(distance: np.ndarray) -> np.ndarray:
+    """1 at 0 and below, 0 from 1 on: even enough not to stretch skin in one place."""
+    t = np.clip(distance, 0, 1)
+    return 0.6 * (1 - t) + 0.2 * (1 + np.cos(np.pi * t))
 
 
 def curve(points: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -84,6 +92,10 @@ class Eye:
         x, y = (self.px + dx).astype(np.float32), (self.py + dy).astype(np.float32)
         return cv2.remap(texture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
+    def _shifted(self, down: np.ndarray) -> np.ndarray:
+        """The eye's surroundings read `down` pixels lower, in the eye's own upright."""
+        return self._moved(self.texture, down * self.down[0], down * self.down[1])
+
     def _eyeball(self) -> np.ndarray:
         """The box with the eyeball continued under the lids: the iris mirrored, the white filled in."""
         v_up, v_low = self._at(self.upper), self._at(self.lower)
@@ -117,23 +129,29 @@ class Eye:
         if max(abs(upper), abs(lower)) < 2e-4 and np.abs(gaze).max() < 2e-4:
             return False
         closing = float(np.clip((upper - lower) / LID_APERTURE, -WIDEST, 1))
-        if closing > 0.75:  # ease into the lids' meeting
-            closing = 0.75 + 0.25 * float(smoothstep(np.float64((closing - 0.75) / (SNAP - 0.75)) * 0.5) * 2)
-            closing = min(closing, 1.0)
-        rise = np.clip(lower / LID_APERTURE, -0.5, 0.5) * self.gap
-        low = self.lower + rise * self.bump
-        # The wider part of an opening eye goes up in the middle; a closing one narrows everywhere alike.
-        opening = self.lower - self.upper
-        up = low - opening * (1 - closing)
+        if closing > EASE:  # the last bit quicker, so that eyes shut whole
+            closing = min(1.0, EASE + (closing - EASE) * (1 - EASE) / (SNAP - EASE))
+        shut = float(smoothstep(np.float64((closing - 0.5) / 0.5)))
+        rise = float(np.clip(lower / LID_APERTURE, -0.5, 0.5)) - MEET * shut
+        low = self.lower + rise * self.gap * self.bump
+        up = low - (self.lower - self.upper) * (1 - closing)
         v_up, v_low = self._at(up), self._at(low)
         move_up, move_low = self._at(up - self.upper), self._at(low - self.lower)
+        bump = self._at(self.bump) * (self.outside <= 0)
 
         side = 1 - smoothstep(self.outside)
-        above = smoothstep(1 - (v_up - self.v) / (0.42 * self.unit)) * side
-        below = smoothstep(1 - (self.v - v_low) / (0.36 * self.unit)) * side
+        # The lid's own margin is seen against the eye; once down it lies on the lower lid, its skin to the edge.
+        margin = 0.025 * self.unit * shut * bump
+        skin_up = self._shifted(-(move_up + margin) * falloff((v_up - self.v) / (0.42 * self.unit)) * side)
+        skin_low = self._shifted(-(move_low - margin) * falloff((self.v - v_low) / (0.36 * self.unit)) * side)
+        if shut > 0:  # what was folded above the eye lies smooth
+            smooth = cv2.GaussianBlur(skin_up, (0, 0), 0.03 * self.unit)
+            near = smoothstep(1 - np.abs(v_up - self.v) / (0.22 * self.unit)) * bump
+            weight = (0.75 * shut * near)[..., None].astype(np.float32)
+            skin_up = skin_up * (1 - weight) + smooth * weight
         middle = (v_up + v_low) / 2
-        shift = np.where(self.v < middle, -move_up * above, -move_low * below)
-        skin = self._moved(self.texture, shift * self.down[0], shift * self.down[1])
+        under = np.clip(self.v - middle + 0.5, 0, 1)[..., None]
+        skin = skin_up * (1 - under) + skin_low * under
 
         # gaze: the iris moves, the eye's ends rest
         step = np.array([gaze @ self.across, gaze @ self.down]) * self.unit
@@ -149,9 +167,9 @@ class Eye:
         aperture = np.clip(self.v - v_up + 0.5, 0, 1) * np.clip(v_low - self.v + 0.5, 0, 1)
         aperture *= (self.outside <= 0) * np.clip((v_low - v_up) - 0.5, 0, 1)
         # closed lids meet in a line of lashes
-        shut = max(0.0, (closing - 0.6) / 0.4)
-        line = np.exp(-(((self.v - middle) / (0.014 * self.unit)) ** 2)) * self._at(self.bump) * (self.outside <= 0)
-        skin = skin * (1 - 0.4 * shut * line)[..., None]
+        line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(bump)
+        lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * bump  # round over the ball
+        skin = skin * (1 - LASHES * shut * line + 0.08 * shut * lid)[..., None]
         alpha = aperture[..., None]
         image[self.box] = np.clip(skin * (1 - alpha) + ball * shade[..., None] * alpha + 0.5, 0, 255)
         return True

@@ -119,7 +119,8 @@ class Field:
         follow = smoothstep(edge / (edge + 1.2 * beyond + 1e-6)) * smoothstep(edge / 0.25)
         below = level[..., 1] + HEAD_CENTRE[1] - chin * pose.rotation[1, 1]
         follow = follow * (1 - smoothstep((below - NECK[0]) / (NECK[1] - NECK[0])))
-        return cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0)[..., None]
+        follow = cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0)
+        return (follow * (edge >= STEP / pose.scale))[..., None].astype(np.float32)
 
     def _expression(self, units, place, shape, pose) -> None:
         """Per node of the face's box: the linear map from offsets of the skin's points to its displacement."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from moda.motion.explicit import INDEX
+from moda.motion.explicit import LIPS
 from moda.render.mesh.field import Field, Placement, smoothstep
 from moda.render.mesh.teeth import interior
 from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTER_LOWER, LIP_OUTER_UPPER
 
 FINE = 6  # points drawn for each of a contour's segments
-OWN_TEETH = 0.04  # eye distances; a mouth that is open wider in the picture shows an inside of its own
+CLOSED = 0.012  # eye distances: lips no further apart than this touch
+PARTED = 0.04  # from here on the gap is a gap; between, it fades in
+AS_PICTURED = 0.03  # so near (sum of the lips' offsets) to its own open mouth, the picture shows itself
 
 
 def _spline(n: int, fine: int) -> np.ndarray:
@@ -50,8 +52,14 @@ class Mouth:
     def __init__(self, image: np.ndarray, points: np.ndarray, shape: np.ndarray, exp: np.ndarray,
                  placement: Placement) -> None:
         """shape: (478, 3) head-fixed, as pictured. exp: (21, 3) the picture's own expression."""
-        self.size = image.shape[0]
+        self.size, self.exp = image.shape[0], exp
         self.inside = interior(image, points, shape, exp, placement)
+
+    def _changed(self, exp: np.ndarray) -> float:
+        """0 where the mouth is as the picture has it, and so open that the picture shows its inside; else 1."""
+        if not self.inside.own:
+            return 1.0
+        return float(smoothstep(np.abs(exp - self.exp)[LIPS].sum() / AS_PICTURED))
 
     def draw(self, frame: np.ndarray, image: np.ndarray, field: Field, lower: np.ndarray, points: np.ndarray,
              exp: np.ndarray, placement: Placement) -> np.ndarray:
@@ -86,6 +94,9 @@ class Mouth:
         jaw = field.warp(image, lower, box)
         part = frame[box] * (1 - below) + jaw * below
         opening = polygon((height, width), np.concatenate([up, low[::-1]]))
+        gap = np.interp(column, up[:, 0], low[:, 1] - up[:, 1]) / unit
+        opening *= smoothstep((gap - CLOSED) / (PARTED - CLOSED)).astype(np.float32)
+        opening *= self._changed(exp)
         if opening.max() > 0.02:
             inner = self.inside.draw((height, width), origin, up, low, opening, exp, placement)
             part = part * (1 - opening[..., None]) + inner * opening[..., None]

@@ -18,6 +18,7 @@ from moda.render.mesh.topology import EYES, LIP_INNER_LOWER, LIP_INNER_UPPER
 RES = 200  # texture pixels an eye distance
 HALF_WIDTH, ABOVE, BELOW = 0.6, 0.45, 0.45  # a texture's reach about the line of the closed lips
 BEHIND = 0.08  # how far behind the lips the teeth stand
+OWN_TEETH = 0.04  # a mouth that is open wider than this in the picture shows teeth of its own
 MOUTH_WIDTH = 0.78  # between the inner corners, for which the teeth below are drawn
 
 # From the middle outwards: width and edge height of each tooth (lower edge of upper teeth, upper edge of lower ones).
@@ -26,7 +27,7 @@ LOWER_TEETH = [(0.082, 0.040), (0.088, 0.041), (0.098, 0.036), (0.090, 0.048), (
 JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
 
 TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
-GUM, TONGUE, THROAT = np.array([0.62, 0.34, 0.33]), np.array([0.60, 0.31, 0.30]), np.array([0.16, 0.06, 0.055])
+GUM, TONGUE, THROAT = np.array([0.66, 0.38, 0.36]), np.array([0.66, 0.34, 0.32]), np.array([0.22, 0.085, 0.075])
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def light(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     eye = np.percentile(whites, 88, axis=0)
     level = max(np.mean(eye) * 1.02, np.mean(skin) * 0.98)
     tint = skin / skin.mean()
-    return np.clip(level * (0.72 + 0.28 * tint), 40, 235)
+    return np.clip(level * (0.55 + 0.45 * tint), 40, 240)
 
 
 def detail(image: np.ndarray, points: np.ndarray) -> float:
@@ -114,28 +115,29 @@ def _row(teeth, sign: float, gum_at: float, white: np.ndarray, stretch: float, d
 
 def _tongue(white: np.ndarray) -> Layer:
     x, y = _canvas()
-    top = 0.015 + 0.10 * (x / 0.34) ** 2
-    alpha = smoothstep((y - top) / 0.05) * smoothstep((0.40 - np.abs(x)) / 0.08)
-    groove = 1 - 0.12 * np.exp(-((x / 0.03) ** 2))
-    shade = (0.45 + 0.35 * smoothstep((y - top) / 0.18)) * groove
-    return Layer.of(white * TONGUE * shade[..., None] * 1.25, alpha)
+    top = -0.09 + 1.1 * x**2
+    alpha = smoothstep((y - top) / 0.07) * smoothstep((0.40 - np.abs(x)) / 0.1)
+    groove = 1 - 0.15 * np.exp(-((x / 0.025) ** 2))
+    shade = (0.42 + 0.58 * smoothstep((y - top) / 0.15)) * groove
+    return Layer.of(white * TONGUE * shade[..., None], alpha)
+
+
+def texture_affine(origin: np.ndarray, placement: Placement) -> np.ndarray:
+    """(2, 3) texture pixels -> square pixels, for a texture whose middle is at `origin` (3,) in the head."""
+    corner = origin + [-HALF_WIDTH + 0.5 / RES, -ABOVE + 0.5 / RES, 0]
+    p0, p1, p2 = placement.place(np.array([corner, corner + [1, 0, 0], corner + [0, 1, 0]]))
+    return np.column_stack([(p1 - p0) / RES, (p2 - p0) / RES, p0])
 
 
 class Interior:
     """What lies between the lips of one source."""
 
-    def __init__(self, upper: Layer, lower: Layer, tongue: Layer, origin: np.ndarray, white: np.ndarray, soft: float):
+    def __init__(self, upper: Layer, lower: Layer, tongue: Layer, origin: np.ndarray, white: np.ndarray, soft: float, own: bool):
         self.upper, self.lower, self.tongue = upper, lower, tongue
-        self.origin, self.white, self.soft = origin, white, soft
-
-    def affine(self, placement: Placement, shift: np.ndarray) -> np.ndarray:
-        """(2, 3) texture pixels -> square pixels, for a layer moved by `shift` (3,) in the head."""
-        corner = self.origin + shift + [-HALF_WIDTH + 0.5 / RES, -ABOVE + 0.5 / RES, 0]
-        p0, p1, p2 = placement.place(np.array([corner, corner + [1, 0, 0], corner + [0, 1, 0]]))
-        return np.column_stack([(p1 - p0) / RES, (p2 - p0) / RES, p0])
+        self.origin, self.white, self.soft, self.own = origin, white, soft, own
 
     def _place(self, layer: Layer, placement, shift, origin, size) -> np.ndarray:
-        matrix = self.affine(placement, shift)
+        matrix = texture_affine(self.origin + shift, placement)
         matrix[:, 2] -= origin
         # INTER_AREA in effect: the texture is at most twice as fine as the square, and soft
         return cv2.warpAffine(layer.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
@@ -159,14 +161,44 @@ class Interior:
             placed = self._place(layer, placement, shift, origin, (width, height))
             inner *= 1 - placed[..., 3:]
             inner += placed[..., :3]
-        inner = cv2.GaussianBlur(inner, (0, 0), self.soft)
+        if not self.own:
+            inner = cv2.GaussianBlur(inner, (0, 0), self.soft)
         # the lips' shadow, the cheeks' on both sides, and little light in a mouth that is hardly open
         side = (column - up[0, 0]) / max(up[-1, 0] - up[0, 0], 1)
-        side = 0.25 + 0.75 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.35)
-        wide = 0.62 + 0.38 * smoothstep(np.float64(gap / unit / 0.16))
-        shade = (0.5 + 0.5 * smoothstep(under / 0.085)) * (0.72 + 0.28 * smoothstep(over / 0.05)) * side * wide
+        side = 0.3 + 0.7 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.5)
+        wide = 0.45 + 0.55 * smoothstep(np.float64(gap / unit / 0.11))
+        shade = (0.6 + 0.4 * smoothstep(under / 0.045)) * (0.75 + 0.25 * smoothstep(over / 0.04)) * side * wide
         inner *= shade[..., None].astype(np.float32)
         return inner
+
+
+def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The portrait's own upper teeth, where its lips are parted.
+
+    back: (2, 3) texture pixels -> the square's. -> colour (h, w, 3), alpha (h, w), and where the texture is theirs
+    (h, w): in their columns all below the upper lip.
+    """
+    x, y = _canvas()
+    size = x.shape[::-1]
+    colour = cv2.warpAffine(image, back, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP).astype(np.float32)
+    turn, shift = np.linalg.inv(back[:, :2]), back[:, 2]
+    upper, lower = ((points[c] - shift) @ turn.T for c in (LIP_INNER_UPPER, LIP_INNER_LOWER))
+    at = np.arange(size[0])
+    top, bottom = np.interp(at, upper[:, 0], upper[:, 1]), np.interp(at, lower[:, 0], lower[:, 1])
+    rows = np.arange(size[1])[:, None]
+    within = (rows > top) & (rows < bottom) & (at > upper[0, 0]) & (at < upper[-1, 0])
+    # Teeth are bright and grey, lips red: the lowest bright grey pixel of a column is its edge.
+    grey = colour.mean(axis=-1)
+    red = (colour[..., 0] - colour[..., 1:].mean(axis=-1)) / (grey + 1)
+    bright = np.percentile(grey[within], 90)
+    teeth = within & (grey > 0.6 * bright) & (red < np.percentile(red[within & (grey > 0.8 * bright)], 75) + 0.12)
+    shown = teeth | (within & (grey < 0.4 * bright))  # and the dark beside them
+    edge = np.where(shown.any(axis=0), np.where(shown, rows, 0).max(axis=0), top)
+    edge = np.minimum(cv2.blur(np.float32(edge)[None], (9, 1))[0] + 2, bottom)
+    inside = smoothstep((rows - top) / 4 + 0.5) * smoothstep((edge - rows) / 5 + 0.5)
+    ends = np.minimum(at - upper[0, 0], upper[-1, 0] - at) / 8
+    alpha = inside * smoothstep(ends)
+    return colour, alpha, smoothstep((rows - top) / 8) * smoothstep(ends)
 
 
 def interior(image, points, shape, exp, placement: Placement) -> Interior:
@@ -176,6 +208,17 @@ def interior(image, points, shape, exp, placement: Placement) -> Interior:
     stretch = float(np.clip(np.linalg.norm(corners[1] - corners[0]) / MOUTH_WIDTH, 0.75, 1.3))
     rest = (shape[13] - exp[INDEX["lip_upper_inner"]] + shape[14] - exp[INDEX["lip_lower_inner"]]) / 2
     origin = np.array([corners[:, 0].mean(), rest[1], rest[2] + BEHIND], dtype=np.float64)
+    own = None
+    if np.linalg.norm(shape[14] - shape[13]) > OWN_TEETH:
+        back = texture_affine(origin, placement)
+        colour, alpha, theirs = own = own_teeth(image, points, back)
+        strong = alpha > 0.9
+        if strong.sum() > 50:
+            white = np.percentile(colour[strong], 80, axis=0) / TOOTH
     upper = _row(UPPER_TEETH, 1.0, 0.17, white, stretch, 0.94)
     lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80)
-    return Interior(upper, lower, _tongue(white), origin, white, detail(image, points))
+    if own:
+        drawn = upper.rgba * (1 - theirs[..., None])
+        mine = Layer.of(colour, alpha).rgba
+        upper = Layer((mine + drawn * (1 - alpha[..., None])).astype(np.float32))
+    return Interior(upper, lower, _tongue(white), origin, white, detail(image, points), own is not None)
