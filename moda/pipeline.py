@@ -129,17 +129,16 @@ class TalkingHead:
         sound = _Input(audio)
         self.generator.config.emotion_index(emotion)  # a wrong name is told before any work
         stage = self._stage(portrait, size, full, face)
-        stage.prepared.motion.require(self.generator.space, "this model's generator")
-        edit = self._edit(stage.prepared.motion, pose, lips, blink)
+        own, identity = stage.prepared.motion, stage.prepared.identity
+        own.require(self.generator.space, "this model's generator")
+        edit = self._edit(own, pose, lips, blink)
 
         def chunks() -> Iterator[Motion]:
             features = self.encoder.encode(sound.pieces())
-            portrait, identity = stage.prepared.motion, stage.prepared.identity
             # Explicit motion is told from a head at rest; learned spaces are absolute and start from the portrait.
-            at_rest = self.generator.space == "explicit"
-            start = Motion.still(1) if at_rest else portrait
+            start = Motion.still(1) if own.space == "explicit" else own
             for motion in self.generator.stream(features, identity, start, emotion, seed, steps, guidance):
-                yield edit(from_rest(motion, portrait) if at_rest else motion)
+                yield edit(_generated(motion, own))
 
         return Video(stage, chunks(), sound.listening, sound.frames)
 
@@ -178,13 +177,8 @@ class TalkingHead:
         motion.require(stage.renderer.space, f"the {self.renderer_name} renderer")
         if motion.fps != FPS:
             raise ModaError(f"this motion has {motion.fps:g} frames a second, but {FPS} are needed")
-        if motion.space == "explicit":
-            own = stage.prepared.motion
-            motion = relative_to(motion, own)
-        else:
-            own = motion[0]
-            stage.relative = True  # to the clip's first frame, in the renderer's own way
-        motion = self._edit(own, pose, lips, blink)(motion)
+        own = stage.prepared.motion
+        motion = self._edit(own, pose, lips, blink)(_driven(motion, own))
         return Video(stage, iter([motion]), listening, len(motion))
 
     def stream(
@@ -222,13 +216,30 @@ class TalkingHead:
         return lambda motion: gains(motion, around, pose, lips, blink)
 
 
+def _generated(motion: Motion, own: Motion) -> Motion:
+    """What a generator made, for a portrait whose own motion (one frame) is `own`."""
+    if motion.space == "explicit":
+        return from_rest(motion, own)
+    from moda.render.liveportrait import keypoints
+
+    return keypoints.absolute(own, motion)
+
+
+def _driven(motion: Motion, own: Motion) -> Motion:
+    """Another person's motion, for a portrait whose own motion (one frame) is `own`."""
+    if motion.space == "explicit":
+        return relative_to(motion, own)
+    from moda.render.liveportrait import keypoints
+
+    return keypoints.relative(own, motion)
+
+
 class _Stage:
-    """One portrait before one renderer. relative: the motion is relative to its own first frame."""
+    """One portrait before one renderer."""
 
     def __init__(self, renderer, source, size: int, full: bool) -> None:
         self.renderer = renderer
         self.size = size
-        self.relative = False
         self.prepared = renderer.prepare(source)
         self.paster = None
         if full:
@@ -237,8 +248,7 @@ class _Stage:
             self.paster = Paster(source.image, self.prepared.crop)
 
     def draw(self, motion: Motion) -> Iterator[np.ndarray]:
-        options = {"relative": True} if self.relative else {}
-        frames = self.renderer.draw(self.prepared, motion, **options)
+        frames = self.renderer.draw(self.prepared, motion)
         if self.paster:
             return map(self.paster.paste, frames)
         if self.renderer.size != self.size:
@@ -269,8 +279,10 @@ class _Input:
             self.frames = decode.frames_in(len(audio))
             if self.frames < 1:
                 raise ModaError(f"the sound has {len(audio)} samples, but one video frame needs 640 at 16 kHz")
-            self.listening = lambda: decode.Sound(SAMPLE_RATE, 1, iter([np.clip(audio, -1, 1)[:, None]]))
-            audio = [audio.astype(np.float32)]
+            wave = audio.astype(np.float32)
+            self.listening = lambda: decode.Sound(SAMPLE_RATE, 1, iter([np.clip(wave, -1, 1)[:, None]]))
+            self.pieces = lambda: iter([wave])
+            return
         self.pieces = lambda: iter(audio)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -85,3 +86,32 @@ def write_frames(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A model's folder like the embedded one, but small and untrained: the path is real, the performance is noise."""
+    import torch
+
+    from moda.audio.speech import SpeechConfig, SpeechEncoder, SpeechNet
+    from moda.constants import MOTION_DIM
+    from moda.generator.config import EMBEDDED
+    from moda.generator.model import MotionTransformer
+    from moda.generator.statistics import Statistics
+    from moda.motion import Motion
+    from moda.weights import save_model
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = SpeechNet(SpeechConfig(stem=8, width=8, behind=(1, 2), ahead=(1, 1), hidden=6, phones=5, shapes=3))
+        encoder = SpeechEncoder(net)
+        encoder.save(folder)
+        config = replace(
+            EMBEDDED, width=32, heads=2, depths=(1, 1, 1), audio_width=encoder.width, audio_hidden=16, steps=2
+        )
+        model = MotionTransformer(config)
+        for parameter in model.parameters():  # published initial values give no motion at all
+            parameter.data.add_(torch.randn_like(parameter) * 0.05)
+    rest = Motion.still(1).to_array()[0]
+    return save_model(folder, model, Statistics(rest, np.full(MOTION_DIM, 0.02, np.float32)), folder)

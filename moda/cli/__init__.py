@@ -12,11 +12,24 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit: 0 done, 2 a mistake in what was given (one line on stderr), 130 after Ctrl-C."""
-    for name, value in (("OPENCV_LOG_LEVEL", "SILENT"), ("GLOG_minloglevel", "3"), ("TF_CPP_MIN_LOG_LEVEL", "3")):
-        os.environ.setdefault(name, value)  # libraries that write to stderr on their own
+    _quiet_libraries()
     # A polite kill cleans up just as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sys.exit(run(arguments))
+
+
+def _quiet_libraries() -> None:
+    """Keep stderr for what is meant for a person.
+
+    OpenCV, libpng and MediaPipe write to file descriptor 2 on their own; it goes nowhere from here on, and Python's
+    own stderr, tracebacks included, goes on to where it went.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
 
 
 def run(arguments: list[str] | None = None) -> int:
