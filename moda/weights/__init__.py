@@ -1,1 +1,23 @@
-"""Weights: where they lie, how they get there, and strict loading."""
+"""Weights: where they lie (`folder`), strict loading (`load`), fetching (`hub`) and converting (`published`)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from moda.weights.folder import list_weights, read_config, resolve
+
+_LAZY = {
+    "load_generator": "load",
+    "load_encoder": "load",
+    "save_model": "load",
+    "strict_load": "load",
+    "convert": "published",
+    "download": "hub",
+}
+__all__ = [*_LAZY, "list_weights", "read_config", "resolve"]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return getattr(import_module(f"moda.weights.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'moda.weights' has no attribute {name!r}")

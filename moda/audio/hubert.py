@@ -1,0 +1,160 @@
+"""HuBERT or wav2vec2 features at the video's rate, through transformers (extra [official]).
+
+The convolutions' features (50 a second) are brought to 25 a second before the transformer runs: it then sees one
+token for each video frame. Source: MoDA, arXiv 2507.03256; HuBERT, arXiv 2106.07447.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from moda.constants import FPS, SAMPLES_PER_FRAME
+from moda.errors import ModaError
+
+PIECE_FRAMES = 60 * FPS  # longer sound goes through in pieces of a minute, each for itself
+REFLECTED = 20  # samples of the sound, mirrored at either end, twice
+
+
+class HubertEncoder:
+    """Sound -> (T, layers, width): the hidden states after each transformer layer.
+
+    Memory is that of a minute of sound, however long it is.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, normalise: bool = True, pre_emphasis: float = 0.0, rest_frames: int = 0
+    ) -> None:
+        """model: transformers' HubertModel or Wav2Vec2Model
+
+        normalise:    to zero mean and unit variance, each piece
+        pre_emphasis: coefficient of the filter before it, see `emphasise`; 0: none
+        rest_frames:  silence appended to the sound; as many frames more come out
+        """
+        self.model = model.eval().requires_grad_(False)
+        self.normalise = normalise
+        self.pre_emphasis, self.rest_frames = pre_emphasis, rest_frames
+        self.layers, self.width = model.config.num_hidden_layers, model.config.hidden_size
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike, device: str = "cpu", pre_emphasis: float = 0.0, rest_frames: int = 0
+    ) -> HubertEncoder:
+        """folder: in the layout of transformers.
+
+        Errors: ModaError without transformers or files, and for keys that are missing or unknown.
+        """
+        try:
+            from transformers import AutoFeatureExtractor, AutoModel
+            from transformers.utils import logging
+        except ImportError as error:
+            raise ModaError('HuBERT needs transformers: pip install "moda[official]"') from error
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise ModaError(f"there is no HuBERT in {folder}: it has no config.json")
+        logging.set_verbosity_error()
+        try:
+            model, info = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+            normalise = True
+            if (folder / "preprocessor_config.json").is_file():
+                normalise = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True).do_normalize
+        except Exception as error:  # of configs, of files and of shapes: many kinds
+            raise ModaError(f"the HuBERT in {folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        if model.config.model_type not in ("hubert", "wav2vec2"):
+            raise ModaError(f"{folder} holds a {model.config.model_type!r} model, but hubert or wav2vec2 is needed")
+        # The vector that hides parts of the input in pre-training is not used here, and some files lack it.
+        missing = set(info["missing_keys"]) - {"masked_spec_embed"}
+        for word, keys in (("lacks", missing), ("has unknown", set(info["unexpected_keys"]))):
+            if keys:
+                raise ModaError(f"the HuBERT in {folder} does not fit its config: it {word} {', '.join(sorted(keys)[:3])}")
+        return cls(model.to(device), normalise, pre_emphasis, rest_frames)
+
+    def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(n,) float32 pieces, mono 16 kHz, of any length -> (frames, layers, width).
+
+        round(n_total / 640) frames in all, and `rest_frames` of silence.
+        """
+        if self.pre_emphasis:
+            pieces = emphasise(pieces, self.pre_emphasis)
+        rest = np.zeros(self.rest_frames * SAMPLES_PER_FRAME, dtype=np.float32)
+        size = PIECE_FRAMES * SAMPLES_PER_FRAME
+        held = np.zeros(0, dtype=np.float32)
+        for piece in chain(pieces, [rest]):
+            held = np.concatenate([held, np.asarray(piece, dtype=np.float32)])
+            while len(held) >= size:
+                yield self.features(held[:size], PIECE_FRAMES)
+                held = held[size:]
+        frames = round(len(held) / SAMPLES_PER_FRAME)
+        if frames:
+            yield self.features(held, frames)
+
+    @torch.inference_mode()
+    def features(self, wave: np.ndarray, frames: int) -> np.ndarray:
+        """One piece: (n,) cut or padded with its last value to 640 samples a frame -> (frames, layers, width)."""
+        device = next(self.model.parameters()).device
+        x = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+        if self.normalise:
+            x = (x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-7)
+        x = fit(x, frames * SAMPLES_PER_FRAME)
+        convolved = self.model.feature_extractor(reflect(x)[None].to(device))  # (1, 512, about 2 frames)
+        resampled = F.interpolate(convolved, size=frames, mode="linear", align_corners=True).transpose(1, 2)
+        hidden = self.model.feature_projection(resampled)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # wav2vec2 also returns what goes in
+        states = self._layers(hidden)
+        return torch.stack(states, dim=2)[0].float().cpu().numpy()
+
+    def _layers(self, hidden: Tensor) -> list[Tensor]:
+        """The transformer's output after each layer; the embedding before the first is left out."""
+        states: list[Tensor] = []
+        take = lambda module, args, output: states.append(output[0] if isinstance(output, tuple) else output)  # noqa: E731
+        hooks = [layer.register_forward_hook(take) for layer in self.model.encoder.layers]
+        try:
+            self.model.encoder(hidden)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return states
+
+
+def fit(wave: Tensor, samples: int) -> Tensor:
+    """Cut at the end, or padded with the last value."""
+    if len(wave) >= samples:
+        return wave[:samples]
+    return torch.cat([wave, wave[-1:].expand(samples - len(wave))])
+
+
+def reflect(wave: Tensor) -> Tensor:
+    """(n,) of a whole number of frames -> (n + 80,): 20 samples mirrored at both ends, then 20 of the result.
+
+    It makes the convolutions give two outputs a frame exactly.
+    """
+    for _ in range(2):
+        wave = F.pad(wave[None], (REFLECTED, REFLECTED), mode="reflect")[0]
+    return wave
+
+
+def emphasise(pieces: Iterable[np.ndarray], coefficient: float) -> Iterator[np.ndarray]:
+    """y_t = x_t - coefficient * x_(t-1), in pieces, as librosa's filter does it.
+
+    That filter starts with y_0 = x_0 + (2 x_0 - x_1): it adds the line's continuation instead of taking it off.
+    """
+    held = np.zeros(0, dtype=np.float32)
+    before: np.float32 | None = None
+    for piece in pieces:
+        held = np.concatenate([held, np.asarray(piece, dtype=np.float32)])
+        if len(held) < (2 if before is None else 1):
+            continue
+        out = held - np.float32(coefficient) * np.concatenate([[before or 0], held[:-1]]).astype(np.float32)
+        if before is None:
+            out[0] = 3 * held[0] - held[1]
+        yield out
+        before, held = held[-1], held[:0]
+    if len(held):  # a single sample in all
+        yield held

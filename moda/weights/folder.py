@@ -1,0 +1,78 @@
+"""Model folders: names to places, and what lies in one.
+
+    config.json            {"generator": ModelConfig, "statistics": {"mean", "std"}, "encoder": {"name", ...},
+                            "renderer": {"name"}}
+    generator.safetensors  the network, any float type
+    encoder.*              of the speech encoder, or hubert/ in the layout of transformers
+    liveportrait/          the LivePortrait networks, if that is the renderer
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from moda.errors import ModaError
+
+EMBEDDED = Path(__file__).parent / "embedded"
+PARTS = {"generator": dict, "statistics": dict, "encoder": dict, "renderer": dict}
+
+
+def home() -> Path:
+    """Where downloads go: MODA_HOME, or ~/.cache/moda."""
+    return Path(os.environ.get("MODA_HOME") or Path.home() / ".cache" / "moda")
+
+
+def resolve(name_or_folder: str | os.PathLike) -> Path:
+    """ "embedded", "official" or a folder -> an existing model folder.
+
+    Errors: ModaError that says how to get it, or which names there are.
+    """
+    known = {"embedded": EMBEDDED, "official": home() / "official"}
+    folder = known.get(str(name_or_folder), Path(name_or_folder))
+    if (folder / "config.json").is_file():
+        return folder
+    if str(name_or_folder) == "official":
+        raise ModaError("the official weights are not here yet; `moda weights download official` fetches them")
+    if str(name_or_folder) == "embedded":
+        raise ModaError(f"the embedded model is missing from {folder}; install moda again")
+    if folder.is_dir():
+        raise ModaError(
+            f"{folder} is no model folder: it has no config.json (`moda weights convert` makes one from published files)"
+        )
+    raise ModaError(f"there is no model {str(name_or_folder)!r}: it is neither {' nor '.join(known)} nor a folder")
+
+
+def read_config(folder: Path) -> dict:
+    """config.json of a model folder, its four parts checked. Errors: ModaError."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModaError(f"{path} cannot be read as a model's config: {error}") from error
+    for part, kind in PARTS.items():
+        if not isinstance(config, dict) or not isinstance(config.get(part), kind):
+            raise ModaError(f"{path} has no part {part!r}; a model's config has {', '.join(PARTS)}")
+    for part in ("encoder", "renderer"):
+        if not isinstance(config[part].get("name"), str):
+            raise ModaError(f"{path}: {part} has no name")
+    return config
+
+
+def list_weights() -> list[str]:
+    """A line for each known model: its name, where it is or how to get it, its size."""
+    lines = []
+    for name in ("embedded", "official"):
+        try:
+            folder = resolve(name)
+        except ModaError as error:
+            lines.append(f"{name}: {error}")
+            continue
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        parts = read_config(folder)
+        lines.append(
+            f"{name}: {folder}, {size / 1e6:.1f} MB, {parts['encoder']['name']} -> generator "
+            f"({parts['generator'].get('space')}) -> {parts['renderer']['name']}"
+        )
+    return lines

@@ -1,0 +1,135 @@
+"""Files to modules, strictly: every key is there, fits and is used, or the message names it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moda.errors import ModaError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from moda.generator.generator import Generator
+    from moda.generator.model import MotionTransformer
+    from moda.generator.statistics import Statistics
+
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file. Errors: ModaError if it is missing or broken."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise ModaError(f"there is no file {path}, which this model needs") from error
+    except (SafetensorError, OSError) as error:
+        raise ModaError(f"{path} cannot be read as weights: {error}") from error
+
+
+def check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], who: str) -> None:
+    """Names and shapes agree. Errors: ModaError that counts what is missing, left over or misshapen and names some."""
+    problems = []
+    for word, keys in (("lacks", wanted.keys() - given.keys()), ("has unknown", given.keys() - wanted.keys())):
+        if keys:
+            problems.append(f"{word} {_some(sorted(keys))}")
+    for key in sorted(wanted.keys() & given.keys()):
+        if wanted[key].shape != given[key].shape:
+            problems.append(f"has {key} of shape {tuple(given[key].shape)}, but {tuple(wanted[key].shape)} is needed")
+            break
+    if problems:
+        raise ModaError(f"{who} does not fit its config: it {'; it '.join(problems)}")
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def strict_load(module: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
+    """Put float32 copies of the tensors in the place of the module's own (which may be on the meta device)."""
+    import torch
+
+    check(module.state_dict(), tensors, who)
+    # Copies even of float32: a mapped file's tensors lie at odd addresses, which matrix products do not like.
+    copies = {k: v.to(torch.float32 if v.is_floating_point() else v.dtype, copy=True) for k, v in tensors.items()}
+    module.load_state_dict(copies, assign=True)
+
+
+def load_generator(folder: Path, config: dict, device: str = "cpu", precision: str = "float32") -> Generator:
+    """The generator of a model folder.
+
+    precision: float32; bfloat16 or float16 (for GPUs); int8 (CPU, weights and activations of the large products)
+    Errors: ModaError for a file that is missing or does not fit.
+    """
+    import torch
+
+    from moda.generator.config import ModelConfig
+    from moda.generator.generator import Generator
+    from moda.generator.model import MotionTransformer
+    from moda.generator.statistics import Statistics
+
+    if precision not in PRECISIONS:
+        raise ModaError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
+    if precision == "int8" and device != "cpu":
+        raise ModaError(f"int8 works on the CPU alone, but the device is {device!r}")
+    statistics = Statistics.from_dict(config["statistics"])
+    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
+        model = MotionTransformer(ModelConfig.from_dict(config["generator"]))
+    strict_load(model, read_tensors(folder / "generator.safetensors"), str(folder / "generator.safetensors"))
+    if precision == "int8":
+        from moda.generator.quantise import quantise
+
+        quantise(model)
+    else:
+        model.to(device, getattr(torch, precision))
+    return Generator(model, statistics)
+
+
+def load_encoder(folder: Path, config: dict, device: str = "cpu"):
+    """The encoder of a model folder: an object with `.layers`, `.width`, `.encode(pieces)`."""
+    name = config["encoder"]["name"]
+    if name == "speech":
+        from moda.audio.speech import SpeechEncoder
+
+        return SpeechEncoder.load(folder)  # small enough that a processor is the better place for it
+    if name == "hubert":
+        from moda.audio.hubert import HubertEncoder
+
+        pre_emphasis = float(config["encoder"].get("pre_emphasis", 0))
+        return HubertEncoder.load(folder / "hubert", device, pre_emphasis, config["generator"]["rest_frames"])
+    raise ModaError(f"{folder / 'config.json'}: the encoder is {name!r}, but must be speech or hubert")
+
+
+def save_model(
+    folder: str | os.PathLike, model: MotionTransformer, statistics: Statistics, encoder: Path, renderer: str = "mesh"
+) -> Path:
+    """Write a model folder in half precision, with the speech encoder of the folder `encoder` beside it."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
+    part = folder / "generator.safetensors.part"
+    save_file(half, part)
+    os.replace(part, folder / "generator.safetensors")
+    for name in ("encoder.safetensors", "encoder.json"):
+        if (folder / name).resolve() != (encoder / name).resolve():
+            shutil.copyfile(encoder / name, folder / name)
+    write_config(folder, model.config.to_dict(), statistics.to_dict(), {"name": "speech"}, {"name": renderer})
+    return folder
+
+
+def write_config(folder: Path, generator: dict, statistics: dict, encoder: dict, renderer: dict) -> None:
+    """config.json, written last: a folder that has one is complete."""
+    part = folder / "config.json.part"
+    config = {"generator": generator, "encoder": encoder, "renderer": renderer, "statistics": statistics}
+    part.write_text(json.dumps(config, indent=1) + "\n")
+    os.replace(part, folder / "config.json")
