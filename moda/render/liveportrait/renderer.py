@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from moda.render.paste import Crop
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_TRACK_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class LivePortraitRenderer:
             if square is None:
                 square = input_crop(Crop(crop_matrix(landmarks, upright=False), SIZE))
             waiting.append(square.cut(shown[0]))
-            if len(waiting) == _TRACK_BATCH:
+            if len(waiting) == self.batch:
                 measure()
         if waiting:
             measure()
