@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from moda.face import expression, pose
-from moda.motion.explicit import INDEX, LANDMARK_OF, MIRROR
+from moda.motion.explicit import INDEX, LANDMARK_OF
 from moda.render.mesh.topology import EYES, IRIS_RINGS, LIP_LOWER, LIP_UPPER
 
 PRIOR = 1e-4  # lambda a frame: squared offsets (eye distances) below which the interpolant is believed

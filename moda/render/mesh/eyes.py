@@ -23,7 +23,7 @@ LASHES = 0.4  # darkness of the line in which closed lids meet
 def falloff(distance: np.ndarray) -> np.ndarray:
     """1 at 0 and below, 0 from 1 on: even enough not to stretch skin in one place."""
     t = np.clip(distance, 0, 1)
-    return 0.6 * (1 - t) + 0.2 * (1 + np.cos(np.pi * t))
+    return 1 - t * (0.6 + 0.4 * t * (3 - 2 * t))
 
 
 def curve(points: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ class Eye:
         size = image.shape[0]
 
         corners = np.array([left, right])
-        reach = unit * np.array([0.25, 0.5])
+        reach = unit * np.array([0.22, 0.46])
         low = np.clip(np.floor(corners.min(0) - reach).astype(int), 0, size - 2)
         high = np.clip(np.ceil(corners.max(0) + reach).astype(int), low + 2, size)
         self.box = slice(low[1], high[1]), slice(low[0], high[0])
@@ -66,13 +66,15 @@ class Eye:
         uv = local(np.stack([px, py], axis=-1).astype(np.float64))
         width = float(np.linalg.norm(right - left))
         self.v = uv[..., 1].astype(np.float32)
-        self.column = np.clip(uv[..., 0] / width, 0, 1).astype(np.float32) * (COLUMNS - 1)
+        column = np.clip(uv[..., 0] / width, 0, 1).astype(np.float32) * (COLUMNS - 1)
+        self.column = np.minimum(column.astype(np.intp), COLUMNS - 2)
+        self.part = column - self.column.astype(np.float32)
         self.outside = (np.maximum(0, np.maximum(-uv[..., 0], uv[..., 0] - width)) / (0.2 * unit)).astype(np.float32)
         at = np.linspace(0, width, COLUMNS)
         self.upper, self.lower = (curve(local(landmarks[c]), at).astype(np.float32) for c in (upper, lower))
         self.lower = np.maximum(self.lower, self.upper)
         middle = at / width
-        self.bump = (4 * middle * (1 - middle)).astype(np.float32) ** 0.75
+        self.bump = ((4 * middle * (1 - middle)) ** 0.75).astype(np.float32)
         self.gap = float((self.lower - self.upper).max())
 
         self.iris = local(landmarks[iris])
@@ -83,9 +85,9 @@ class Eye:
 
     def _at(self, values: np.ndarray) -> np.ndarray:
         """(COLUMNS,) -> one a pixel of the box."""
-        whole = np.minimum(self.column.astype(np.int32), COLUMNS - 2)
-        part = self.column - whole
-        return values[whole] * (1 - part) + values[whole + 1] * part
+        values = values.astype(np.float32)
+        low = values[self.column]
+        return low + np.diff(values)[self.column] * self.part
 
     def _moved(self, texture: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
         """The box's texture read at (dx, dy) pixels beside each pixel."""
@@ -156,8 +158,8 @@ class Eye:
         # gaze: the iris moves, the eye's ends rest
         step = np.array([gaze @ self.across, gaze @ self.down]) * self.unit
         step = np.clip(step, -0.9 * self.radius, 0.9 * self.radius)
-        du, dv = self.u - (self.iris[0] + step[0]), self.v - (self.iris[1] + step[1])
-        r = np.hypot(du, dv) / self.radius
+        du, dv = self.u - float(self.iris[0] + step[0]), self.v - float(self.iris[1] + step[1])
+        r = np.sqrt(du * du + dv * dv) / self.radius
         pull = 1 - smoothstep((r - 1.05) / 1.5)
         move = -(step[0] * self.across + step[1] * self.down)
         ball = self._moved(self.ball, pull * move[0], pull * move[1])
@@ -166,10 +168,10 @@ class Eye:
         shade = 1 - SHADOW * lowered * np.exp(-np.maximum(0, self.v - v_up) / (0.035 * self.unit))
         aperture = np.clip(self.v - v_up + 0.5, 0, 1) * np.clip(v_low - self.v + 0.5, 0, 1)
         aperture *= (self.outside <= 0) * np.clip((v_low - v_up) - 0.5, 0, 1)
-        # closed lids meet in a line of lashes
-        line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(bump)
-        lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * bump  # round over the ball
-        skin = skin * (1 - LASHES * shut * line + 0.08 * shut * lid)[..., None]
+        if shut > 0:  # closed lids meet in a line of lashes, the upper one round over the ball
+            line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(bump)
+            lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * bump
+            skin = skin * (1 - LASHES * shut * line + 0.08 * shut * lid)[..., None]
         alpha = aperture[..., None]
         image[self.box] = np.clip(skin * (1 - alpha) + ball * shade[..., None] * alpha + 0.5, 0, 255)
         return True

@@ -164,38 +164,50 @@ class Field:
             fields.append(field)
         return fields[0], fields[1]
 
-    def backward(self, forward: np.ndarray) -> np.ndarray:
-        """(N, N, 2) where source nodes go -> (N, N, 2) displacement back to the source from target nodes, pixels.
+    def backward(self, forward: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+        """forward (N, N, 2): where source nodes go -> (h, w, 2) pixels: where each pixel of the box (rows, columns)
+        comes from.
 
-        b(y) = -d(y + b(y)), by iteration: first on every fourth node, where steps are cheap, then on all.
+        b(y) = -d(y + b(y)), by iteration: first on every fourth node, where steps are cheap, then on all nodes,
+        and between them linearly.
         """
-        back = _iterate(np.ascontiguousarray(forward[::4, ::4]), 4 * STEP, None, 10)
-        n = self.nodes
-        grid = self.pixels / (4 * STEP)
-        back = cv2.remap(back, grid[..., 0], grid[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return _iterate(forward, STEP, back.reshape(n, n, 2), 3)
-
-    def warp(self, image: np.ndarray, back: np.ndarray, box: tuple[slice, slice] | None = None) -> np.ndarray:
-        """The image, or a box of it (rows, columns), moved by a backward displacement of the nodes."""
-        rows, columns = box or (slice(0, self.size), slice(0, self.size))
+        coarse = _nodes(box, 4 * STEP)
+        back = _iterate(np.ascontiguousarray(forward[::4, ::4]), 4 * STEP, coarse, None, 10)
+        fine = _nodes(box, STEP)
+        back = _iterate(forward, STEP, fine, _refine(back, coarse, 4 * STEP, *fine), 3)
+        rows, columns = box
         x = np.arange(columns.start, columns.stop, dtype=np.float32)
         y = np.arange(rows.start, rows.stop, dtype=np.float32)
-        # Up to full size: node (i, j) lies on pixel (i, j) * STEP exactly.
-        scale = np.float64([[1 / STEP, 0, x[0] / STEP], [0, 1 / STEP, y[0] / STEP]])
-        size = (len(x), len(y))
-        fine = cv2.warpAffine(back, scale, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                              borderMode=cv2.BORDER_REPLICATE)
-        fine[..., 0] += x
-        fine[..., 1] += y[:, None]
-        return cv2.remap(image, fine, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        at = _refine(back, fine, STEP, x, y)
+        at[..., 0] += x
+        at[..., 1] += y[:, None]
+        return at
 
 
-def _iterate(forward: np.ndarray, step: int, start: np.ndarray | None, rounds: int) -> np.ndarray:
-    rows, columns = forward.shape[:2]
-    x, y = np.meshgrid(np.arange(columns, dtype=np.float32), np.arange(rows, dtype=np.float32))
-    back = -forward if start is None else start
+def _nodes(box: tuple[slice, slice], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (rows, columns) -> x (W,), y (H,): the nodes' pixels around them."""
+    y, x = (np.arange(s.start // step, -(-(s.stop - 1) // step) + 1, dtype=np.float32) * step for s in box)
+    return x, y
+
+
+def _refine(back: np.ndarray, nodes: tuple[np.ndarray, np.ndarray], step: int, x: np.ndarray, y: np.ndarray):
+    """Values on nodes -> linearly between, at the evenly spaced columns x and rows y."""
+    matrix = np.float64([[x[1] - x[0], 0, x[0] - nodes[0][0]], [0, y[1] - y[0], y[0] - nodes[1][0]]]) / step
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(back, matrix, (len(x), len(y)), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _iterate(forward: np.ndarray, step: int, nodes, start: np.ndarray | None, rounds: int) -> np.ndarray:
+    """forward (n, n, 2) on every `step` pixels -> (H, W, 2) displacement back at the pixels `nodes`, x (W,), y (H,)."""
+    grid = np.stack(np.meshgrid(*nodes), axis=-1) / np.float32(step)
+    back = np.zeros_like(grid) if start is None else start
     for _ in range(rounds):
-        mx, my = x + back[..., 0] / step, y + back[..., 1] / step
-        moved = cv2.remap(forward, mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(forward, grid + back / np.float32(step), None, cv2.INTER_LINEAR,
+                          borderMode=cv2.BORDER_REPLICATE)
         back = 0.25 * back - 0.75 * moved  # damped: at a nose seen from the side the field is steep
     return back
+
+
+def warp(image: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """at (h, w, 2): where each pixel comes from -> (h, w, 3)."""
+    return cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

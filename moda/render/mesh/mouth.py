@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from moda.motion.explicit import LIPS
-from moda.render.mesh.field import Field, Placement, smoothstep
+from moda.render.mesh.field import Placement, smoothstep
 from moda.render.mesh.teeth import interior
 from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTER_LOWER, LIP_OUTER_UPPER
 
@@ -61,44 +61,61 @@ class Mouth:
             return 1.0
         return float(smoothstep(np.abs(exp - self.exp)[LIPS].sum() / AS_PICTURED))
 
-    def draw(self, frame: np.ndarray, image: np.ndarray, field: Field, lower: np.ndarray, points: np.ndarray,
+    def box(self, points: np.ndarray, placement: Placement) -> tuple[slice, slice]:
+        """(478, 2) where the landmarks are now -> rows and columns about the lips."""
+        around = np.concatenate([points[LIP_OUTER_UPPER], points[LIP_OUTER_LOWER]])
+        reach = 0.3 * placement.scale
+        x0, y0 = np.clip(np.floor(around.min(0) - reach).astype(int), 0, self.size - 8)
+        x1, y1 = np.clip(np.ceil(around.max(0) + reach).astype(int), [x0 + 8, y0 + 8], self.size)
+        return slice(int(y0), int(y1)), slice(int(x0), int(x1))
+
+    def draw(self, frame: np.ndarray, jaw: np.ndarray, box: tuple[slice, slice], points: np.ndarray,
              exp: np.ndarray, placement: Placement) -> np.ndarray:
-        """frame: the square moved by the upper field; image: before. lower: the lower field's way back.
-        points: (478, 2) where the landmarks are now. -> frame with its mouth."""
+        """frame: the square moved by the upper field. jaw: its box moved by the lower field. points: (478, 2) where
+        the landmarks are now. -> frame with its mouth."""
         unit = placement.scale
         up, low = SPLINE @ points[LIP_INNER_UPPER], SPLINE @ points[LIP_INNER_LOWER]
         crossed = np.maximum(0, up[:, 1] - low[:, 1])[:, None] * [0, 0.5]
         up, low = up - crossed, low + crossed  # lips pressed together meet halfway
-        around = np.concatenate([points[LIP_OUTER_UPPER], points[LIP_OUTER_LOWER]])
-        x0, y0 = np.clip(np.floor(around.min(0) - 0.3 * unit).astype(int), 0, self.size - 4)
-        x1, y1 = np.clip(np.ceil(around.max(0) + 0.3 * unit).astype(int), [x0 + 4, y0 + 4], self.size)
-        box = slice(y0, y1), slice(x0, x1)
-        origin = np.array([x0, y0])
-        height, width = y1 - y0, x1 - x0
+        origin = np.array([box[1].start, box[0].start])
         up, low = up - origin, low - origin
 
-        # below the line between the lips, which runs on beyond the corners
-        line = (up + low) / 2
-        ends = points[[61, 291]] - origin
-        out = [ends[0] + (ends[0] - ends[1]) * [2, 0.3], ends[0], *line, ends[1], ends[1] + (ends[1] - ends[0]) * [2, 0.3]]
-        below = polygon((height, width), np.array([*out, [3 * width, 3 * height], [-2 * width, 3 * height]]))
-        soft = cv2.GaussianBlur(below, (0, 0), 0.06 * unit)
-        column = np.arange(width, dtype=np.float32)
-        past = np.maximum(line[0, 0] - column, column - line[-1, 0]) / (0.08 * unit)
-        past = smoothstep(past)[None]
-        below = below * (1 - past) + soft * past
-        rows = np.arange(height, dtype=np.float32)
-        frame_edge = np.minimum(np.minimum(column, column[::-1])[None], np.minimum(rows, rows[::-1])[:, None])
-        below = (below * smoothstep(frame_edge / (0.12 * unit)))[..., None]
-
-        jaw = field.warp(image, lower, box)
+        below = self._below(jaw.shape[:2], up, low, points[[61, 291]] - origin, unit)
         part = frame[box] * (1 - below) + jaw * below
-        opening = polygon((height, width), np.concatenate([up, low[::-1]]))
-        gap = np.interp(column, up[:, 0], low[:, 1] - up[:, 1]) / unit
-        opening *= smoothstep((gap - CLOSED) / (PARTED - CLOSED)).astype(np.float32)
-        opening *= self._changed(exp)
-        if opening.max() > 0.02:
-            inner = self.inside.draw((height, width), origin, up, low, opening, exp, placement)
-            part = part * (1 - opening[..., None]) + inner * opening[..., None]
+        changed = self._changed(exp)
+        if changed:
+            self._inside(part, up, low, origin, changed, exp, placement)
         frame[box] = np.clip(part + 0.5, 0, 255)
         return frame
+
+    def _below(self, shape, up, low, ends, unit: float) -> np.ndarray:
+        """(h, w, 1): 1 below the line between the lips, which runs on beyond the corners `ends`, there softly."""
+        height, width = shape
+        line = (up + low) / 2
+        on = (ends[1] - ends[0]) * [2, 0.3]
+        path = np.array([ends[0] - on, ends[0], *line, ends[1], ends[1] + on, [3 * width, 3 * height],
+                         [-2 * width, 3 * height]])
+        below = polygon(shape, path)
+        column, row = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+        past = np.maximum(line[0, 0] - column, column - line[-1, 0]) / np.float32(0.08 * unit)
+        past = smoothstep(past)[None].astype(np.float32)
+        below += (cv2.GaussianBlur(below, (0, 0), 0.06 * unit) - below) * past
+        edge = np.minimum(np.minimum(column, column[::-1])[None], np.minimum(row, row[::-1])[:, None])
+        return (below * smoothstep(edge / np.float32(0.12 * unit)))[..., None]
+
+    def _inside(self, part, up, low, origin, changed: float, exp, placement: Placement) -> None:
+        """Draw into `part` what lies between the lips."""
+        unit = placement.scale
+        x0, y0 = np.maximum(np.floor(up.min(0)).astype(int) - 1, 0)
+        x1, y1 = np.ceil(low.max(0)).astype(int) + 2
+        view = part[y0:y1, x0:x1]
+        if not view.size:
+            return
+        corner = np.array([x0, y0])
+        up, low = up - corner, low - corner
+        opening = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
+        gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
+        opening *= (changed * smoothstep((gap - CLOSED) / (PARTED - CLOSED))).astype(np.float32)
+        if opening.max() > 0.02:
+            inner = self.inside.draw(view.shape[:2], origin + corner, up, low, exp, placement)
+            view += (inner - view) * opening[..., None]

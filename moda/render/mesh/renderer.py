@@ -11,10 +11,10 @@ from moda.constants import DEFAULT_SIZE
 from moda.errors import ModaError
 from moda.face.source import HeadPose, Source
 from moda.motion import Motion
-from moda.motion.explicit import INDEX, rotation
+from moda.motion.explicit import INDEX, LIPS, rotation
 from moda.render.mesh.basis import dense
 from moda.render.mesh.eyes import Eye
-from moda.render.mesh.field import Field, Placement
+from moda.render.mesh.field import Field, Placement, warp
 from moda.render.mesh.mouth import Mouth
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
@@ -23,6 +23,20 @@ SIDE = 5.4  # eye distances, the square's side: head and shoulders
 EYE_LINE = 0.45  # of the side, where the eyes are
 
 _MIN_SIZE, _MAX_SIZE = 64, 2048
+
+
+NARROWEST = 0.4  # of its width: a pursed mouth's lips crumple before they lose more
+
+
+def narrowed(exp: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """(21, 3) offsets -> the same, except that a small mouth is not pursed by as much as a wide one can be."""
+    width = float(shape[291, 0] - shape[61, 0])
+    less = float(exp[INDEX["lip_corner_right"], 0] - exp[INDEX["lip_corner_left"], 0]) / width
+    if less <= 0.05:
+        return exp
+    exp = exp.copy()
+    exp[LIPS, 0] *= (0.05 + NARROWEST * np.tanh((less - 0.05) / NARROWEST)) / less
+    return exp
 
 
 @dataclass(frozen=True)
@@ -81,7 +95,7 @@ class MeshRenderer:
         return (self._frame(prepared, motion[i]) for i in range(len(motion)))
 
     def _frame(self, p: PreparedMesh, motion: Motion) -> np.ndarray:
-        exp = motion.exp[0] - p.motion.exp[0]
+        exp = narrowed(motion.exp[0] - p.motion.exp[0], p.shape)
         rest = p.field.source
         placement = Placement(
             rotation(motion.pitch, motion.yaw, motion.roll)[0],
@@ -89,10 +103,13 @@ class MeshRenderer:
             rest.pivot + rest.scale * (motion.t[0] - p.motion.t[0])[:2],
         )
         image = self._eyes(p, exp)
-        upper, lower = (p.field.backward(f) for f in p.field.forward(exp, placement))
-        frame = p.field.warp(image, upper)
-        lips = placement.place(p.shape + dense(exp))
-        return p.mouth.draw(frame, image, p.field, lower, lips, motion.exp[0], placement)
+        upper, lower = p.field.forward(exp, placement)
+        whole = slice(0, self.size), slice(0, self.size)
+        frame = warp(image, p.field.backward(upper, whole))
+        points = placement.place(p.shape + dense(exp))
+        jaw = p.mouth.box(points, placement)
+        below = warp(image, p.field.backward(lower, jaw))
+        return p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
 
     def _eyes(self, p: PreparedMesh, exp: np.ndarray) -> np.ndarray:
         image = p.image

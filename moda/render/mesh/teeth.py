@@ -142,8 +142,8 @@ class Interior:
         # INTER_AREA in effect: the texture is at most twice as fine as the square, and soft
         return cv2.warpAffine(layer.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
-    def draw(self, shape, origin, up, low, opening, exp, placement) -> np.ndarray:
-        """-> (h, w, 3) float32, the box at `origin` filled with the mouth's inside (only good where `opening` > 0)."""
+    def draw(self, shape, origin, up, low, exp, placement) -> np.ndarray:
+        """-> (h, w, 3) float32, the box at `origin` filled with the mouth's inside; up, low: the lips' edges in it."""
         unit = placement.scale
         height, width = shape
         drop = max(0.0, JAW_OF_LIP * float(exp[INDEX["lip_lower_inner"], 1]))
@@ -195,9 +195,11 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray) -> tuple[
     shown = teeth | (within & (grey < 0.4 * bright))  # and the dark beside them
     edge = np.where(shown.any(axis=0), np.where(shown, rows, 0).max(axis=0), top)
     edge = np.minimum(cv2.blur(np.float32(edge)[None], (9, 1))[0] + 2, bottom)
+    lip = smoothstep((red - 0.12 - np.median(red[teeth])) / 0.15) * smoothstep((grey / bright - 0.35) / 0.1)
     inside = smoothstep((rows - top) / 4 + 0.5) * smoothstep((edge - rows) / 5 + 0.5)
     ends = np.minimum(at - upper[0, 0], upper[-1, 0] - at) / 8
-    alpha = inside * smoothstep(ends)
+    toothless = 1 - cv2.blur(np.float32(teeth.any(axis=0))[None], (9, 1))[0]
+    alpha = inside * smoothstep(ends) * (1 - lip * toothless)  # beside the last tooth the dark comes along, no lip
     return colour, alpha, smoothstep((rows - top) / 8) * smoothstep(ends)
 
 
