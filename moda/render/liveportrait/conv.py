@@ -84,16 +84,15 @@ class WideConv3d:
             windows = x[:, row * tile :].as_strided(
                 (span, span, depth, tiles_x, channels),
                 (x.stride(1), x.stride(2), x.stride(0), tile * x.stride(2), 1),
-                x[:, row * tile :].storage_offset(),
             )
             spectrum = torch.fft.rfft2(windows, dim=(0, 1)).reshape(-1, depth * tiles_x, channels)
             products = torch.bmm(spectrum, self.weight).view(-1, depth, tiles_x, self.taps, self.out)
             total = products.new_zeros(len(products), depth, tiles_x, self.out)
             for tap in range(self.taps):
                 shift = tap - half  # output d sums the products of input d + shift
-                total[:, max(0, -shift) : depth - max(0, shift)] += products[
-                    :, max(0, shift) : depth + min(0, shift), :, tap
-                ]
+                if abs(shift) < depth:
+                    begin, end = max(0, -shift), depth - max(0, shift)
+                    total[:, begin:end] += products[:, begin + shift : end + shift, :, tap]
             total = total.view(*self.frequencies, depth, tiles_x, self.out)
             part = torch.fft.irfft2(total, s=(span, span), dim=(0, 1))[:tile, :tile]
             target = y[:, row * tile : (row + 1) * tile].unflatten(2, (tiles_x, tile))
