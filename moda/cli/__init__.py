@@ -41,13 +41,15 @@ def run(arguments: list[str] | None = None) -> int:
 
     usage_error = typer.BadParameter.__mro__[1]
     try:
-        return app(args=arguments, prog_name="moda", standalone_mode=False) or 0
+        code = app(args=arguments, prog_name="moda", standalone_mode=False) or 0
     except ModaError as error:
-        message = " ".join(str(error).split())
+        code, message = USAGE_ERROR, " ".join(str(error).split())
     except usage_error as error:
-        message = f"{error.format_message()} (see moda --help)"
+        code, message = USAGE_ERROR, f"{error.format_message()} (see moda --help)"
     except (KeyboardInterrupt, typer.Abort):
-        print("moda: interrupted, nothing was written", file=sys.stderr)
-        return INTERRUPTED
-    print(f"moda: {message}", file=sys.stderr)
-    return USAGE_ERROR
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # some versions of typer turn Ctrl-C into this code, others raise
+        message = "interrupted, nothing was written"
+    if code in (USAGE_ERROR, INTERRUPTED):
+        print(f"moda: {message}", file=sys.stderr)
+    return code

@@ -69,11 +69,11 @@ def generate(
     device: Device = "cpu",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    from moda.video.write import check_folder, check_output
+    from moda.video.write import check_output
 
     check_output(output)
     if motion_out:
-        check_folder(motion_out)
+        _check_motion(motion_out)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device)
@@ -124,12 +124,7 @@ def track(
     device: Device = "cpu",
 ) -> None:
     """The motion of the face in a video, 25 frames a second."""
-    from moda.errors import ModaError
-    from moda.video.write import check_folder
-
-    if output.suffix.lower() != ".npz":
-        raise ModaError(f"cannot write {output}: a motion file's name must end in .npz")
-    check_folder(output)
+    _check_motion(output)
     from moda.pipeline import TalkingHead
 
     with progress("Tracking") as report:
@@ -137,6 +132,15 @@ def track(
     found.motion.save(output)
     if found.lost:
         print(f"moda: in {found.lost} frames no face was seen; the last pose was held", file=sys.stderr)
+
+
+def _check_motion(path: Path) -> None:
+    from moda.errors import ModaError
+    from moda.video.write import check_folder
+
+    if path.suffix.lower() != ".npz":
+        raise ModaError(f"cannot write {path}: a motion file's name must end in .npz")
+    check_folder(path)
 
 
 @app.command()
@@ -178,16 +182,20 @@ def evaluate(
 def bench(
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    seconds: Annotated[float, typer.Option(help="Length of the speech.")] = 20.0,
+    seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
+    long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
     device: Device = "cpu",
 ) -> None:
     """Time and memory of every stage, beside what the machine can do."""
     from moda.bench import bench as run
+    from moda.bench import save
     from moda.video.write import check_folder
 
     if json:
         check_folder(json)
-    run(model, device, seconds, json)
+    result = run(model, device, seconds, long)
+    if json:
+        save(result, json)
 
 
 @app.command()
