@@ -26,6 +26,7 @@ MEL_MEAN, MEL_STD = -8.0, 3.5  # of log-mel over loud and quiet speech; fixed, s
 SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
 INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
+AROUND = 16  # frames from a sound within which a mouth may stay open
 CHUNK = 16  # video frames that go through the net together
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 
@@ -178,10 +179,19 @@ class SpeechEncoder:
 
         What is most likely for this sound over all people, enlarged to the size of a real person's movement.
         """
-        told = [lips for _, lips in self._run([wave])]
+        told = list(self._run([wave]))
         if not told:
             return np.zeros((0, LIP_POINTS, 3), np.float32)
-        return self._enlarge(torch.cat(told) * self.net.lip_scale).reshape(-1, LIP_POINTS, 3).numpy()
+        hidden, lips = (torch.cat(parts) for parts in zip(*told))
+        lips = self._enlarge(lips * self.net.lip_scale) * self._speaking(hidden)[:, None]
+        return lips.reshape(-1, LIP_POINTS, 3).numpy()
+
+    @torch.no_grad()
+    def _speaking(self, hidden: Tensor) -> Tensor:
+        """(T, hidden) -> (T,) 1 within 0.64 s of a sound, 0 where there is silence or noise only."""
+        silent = self.net.phones(hidden).reshape(len(hidden), 2, -1).softmax(-1)[..., 0].amin(1)
+        most = F.max_pool1d(1 - silent[None], 2 * AROUND + 1, stride=1, padding=AROUND)[0]
+        return ((most - 0.15) / 0.25).clamp(0, 1)
 
     def _enlarge(self, lips: Tensor) -> Tensor:
         """(T, 33) conditional mean -> the same with a real mouth's amplitude.
