@@ -1,0 +1,213 @@
+"""The mesh renderer: the picture at rest, what moves where, what never moves, and the round trip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from moda.errors import ModaError
+from moda.face import read_portrait
+from moda.motion import Motion, join
+from moda.motion.explicit import INDEX, LANDMARK_OF, LID_APERTURE, lip_gap
+from moda.render.mesh import MeshRenderer
+from moda.render.mesh.basis import basis, dense
+from moda.render.mesh.field import Placement
+from moda.render.mesh.topology import EYES, IRIS_RINGS
+
+SIZE = 256
+PORTRAITS = ["astronaut", "drawing"]
+
+
+@pytest.fixture(scope="module", params=PORTRAITS)
+def prepared(request, portrait):
+    source = read_portrait(portrait.with_name(f"{request.param}.jpg"))
+    renderer = MeshRenderer(SIZE)
+    return renderer, renderer.prepare(source), source
+
+
+def changed(motion: Motion, **points) -> Motion:
+    """One frame with offsets added: name=(x, y, z)."""
+    exp = motion.exp.copy()
+    for name, offset in points.items():
+        exp[:, INDEX[name]] += np.float32(offset)
+    return replace(motion, exp=exp)
+
+
+def opened(motion: Motion, gap: float) -> Motion:
+    """Lips closed but for `gap`, as jaws open them."""
+    still = replace(motion, exp=np.zeros_like(motion.exp))
+    lower = {name: (0, 0.85 * gap, 0) for name in ("lip_lower_inner", "lip_lower_outer", "lip_lower_inner_right",
+                                                   "lip_lower_inner_left")}
+    return changed(still, jaw=(0, 0.5 * gap, 0), lip_upper_inner=(0, -0.15 * gap, 0), **lower)
+
+
+def shut(motion: Motion) -> Motion:
+    half = LID_APERTURE
+    return changed(motion, lid_upper_right=(0, half, 0), lid_upper_left=(0, half, 0))
+
+
+def one(renderer, p, motion: Motion) -> np.ndarray:
+    (frame,) = renderer.draw(p, motion)
+    return frame
+
+
+def test_basis_moves_the_named_points_by_exactly_their_offsets():
+    exp = np.random.default_rng(0).normal(0, 0.1, (21, 3)).astype(np.float32)
+    assert np.abs(dense(exp)[LANDMARK_OF] - exp).max() < 1e-6
+    assert basis().shape == (63, 478, 3)
+
+
+def test_basis_is_smooth_about_lips_and_irises():
+    exp = np.zeros((21, 3), np.float32)
+    exp[INDEX["iris_right"]] = (0.05, 0.02, 0)
+    assert np.allclose(dense(exp)[IRIS_RINGS[0]], exp[INDEX["iris_right"]], atol=1e-3)
+    assert np.abs(dense(exp)[10]).max() < 0.01  # the forehead does not follow the gaze
+    opening = np.zeros((21, 3), np.float32)
+    for name in ("lip_lower_inner", "lip_lower_inner_right", "lip_lower_inner_left", "lip_lower_outer", "jaw"):
+        opening[INDEX[name], 1] = 0.2
+    moved = dense(opening)
+    assert moved[[178, 402, 84, 314], 1].min() > 0.1  # all of the lower lip goes down
+    assert np.abs(moved[[82, 312, 37, 267], 1]).max() < 0.1  # and not the upper lip
+    assert np.abs(moved[[168, 6, 10]]).max() < 0.05
+
+
+def test_its_own_motion_gives_the_picture_back(prepared):
+    renderer, p, source = prepared
+    frame = one(renderer, p, p.motion)
+    assert frame.shape == (SIZE, SIZE, 3) and frame.dtype == np.uint8
+    assert np.abs(frame.astype(int) - p.image).max() <= 1
+    assert np.abs(p.crop.cut(source.image).astype(int) - p.image).max() == 0
+
+
+def test_motion_near_its_own_gives_nearly_the_picture(prepared):
+    renderer, p, _ = prepared
+    near = changed(p.motion, lid_upper_right=(0, 0.004, 0), iris_left=(0.003, 0, 0), jaw=(0, 0.004, 0))
+    near = replace(near, yaw=near.yaw + 0.2)
+    assert np.abs(one(renderer, p, near).astype(float) - p.image).mean() < 2.0
+
+
+def test_the_edge_never_moves(prepared):
+    renderer, p, _ = prepared
+    for pitch, yaw, roll, t in [(0, 20, 0, 0), (12, -20, 8, 0.2), (-15, 0, -10, -0.2)]:
+        m = replace(p.motion, pitch=p.motion.pitch + pitch, yaw=p.motion.yaw + yaw, roll=p.motion.roll + roll,
+                    t=p.motion.t + np.float32([t, t / 2, 0]), scale=p.motion.scale * 1.1)
+        frame = one(renderer, p, m).astype(int)
+        for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+            assert np.abs(frame[edge] - p.image[edge]).max() <= 2
+        assert np.abs(frame - p.image)[60:200, 60:200].mean() > 2
+
+
+def test_parted_lips_show_the_dark_below_the_teeth_and_closed_ones_skin(prepared):
+    renderer, p, _ = prepared
+    closed, wide = one(renderer, p, opened(p.motion, 0.0)), one(renderer, p, opened(p.motion, 0.3))
+    place = p.field.source
+    where = place.place(p.shape + dense((opened(p.motion, 0.3).exp - p.motion.exp)[0]))[[13, 14]]
+    x, y = (0.2 * where[0] + 0.8 * where[1]).round().astype(int)
+    assert wide[y - 1 : y + 2, x - 1 : x + 2].mean() < 0.6 * closed[y - 1 : y + 2, x - 1 : x + 2].mean()
+    assert closed[y - 1 : y + 2, x - 1 : x + 2].mean() > 80  # the astronaut's smile is gone, skin is there
+
+
+def test_shut_lids_cover_the_eye(prepared):
+    """A dark iris makes way for skin: its place gets the colour of the lid above the open eye."""
+    renderer, p, _ = prepared
+    frame = one(renderer, p, shut(p.motion)).astype(float)
+    points = p.field.source.place(p.shape)
+    for (upper, lower), iris in zip(EYES, (468, 473)):
+        x, y = points[iris].round().astype(int)
+        before, after = p.image[y - 1 : y + 2, x - 1 : x + 2].mean(), frame[y - 1 : y + 2, x - 1 : x + 2].mean()
+        assert after > before + 20
+
+
+def test_gaze_moves_the_iris_under_resting_lids(prepared):
+    renderer, p, _ = prepared
+    turned = changed(p.motion, iris_right=(0.05, 0, 0), iris_left=(0.05, 0, 0))
+    frame = one(renderer, p, turned).astype(float)
+    points = p.field.source.place(p.shape)
+    unit = p.field.source.scale
+    for iris in (468, 473):
+        x, y = points[iris].round().astype(int)
+        w, h = int(0.2 * unit), max(2, int(0.03 * unit))
+
+        def middle(image):  # of the darkness in the eye's middle rows
+            dark = np.maximum(0, 140 - image[y - h : y + h, x - w : x + w].mean(axis=-1)).sum(axis=0)
+            return (dark * np.arange(2 * w)).sum() / dark.sum()
+
+        assert 0.3 * 0.05 * unit < middle(frame) - middle(p.image.astype(float)) < 1.3 * 0.05 * unit
+    far = np.abs(frame - p.image)
+    assert far[int(points[13, 1]) :].max() == 0  # nothing else moves
+
+
+def test_the_whole_and_the_parts_are_the_same_frames(prepared):
+    renderer, p, _ = prepared
+    m = join([p.motion, shut(p.motion), opened(p.motion, 0.2)])
+    whole = list(renderer.draw(p, m))
+    parts = [f for i in (0, 1, 2) for f in renderer.draw(p, m[i])]
+    assert len(whole) == 3
+    assert all((a == b).all() for a, b in zip(whole, parts))
+
+
+def test_the_picture_is_not_written_to(prepared):
+    renderer, p, _ = prepared
+    before = p.image.copy()
+    list(renderer.draw(p, join([shut(p.motion), opened(p.motion, 0.3)])))
+    assert (p.image == before).all()
+
+
+def test_wild_motion_still_gives_frames(prepared):
+    renderer, p, _ = prepared
+    rng = np.random.default_rng(1)
+    array = p.motion.to_array().repeat(4, 0)
+    array[:, :63] += rng.normal(0, 0.5, (4, 63))
+    array[:, 64:] += rng.normal(0, 3, (4, 6)) * [0.3, 0.3, 0.3, 10, 10, 10]
+    for frame in renderer.draw(p, Motion.from_array(array)):
+        assert frame.shape == (SIZE, SIZE, 3)
+
+
+def test_placement_is_the_sources_pose(prepared):
+    _, p, source = prepared
+    expected = p.crop.points(source.landmarks[:, :2])
+    assert np.abs(p.field.source.place(source.shape) - expected).max() < 0.2
+    assert isinstance(p.field.source, Placement)
+
+
+def test_another_space_is_an_error_that_names_both(prepared):
+    renderer, p, _ = prepared
+    with pytest.raises(ModaError, match="explicit.*liveportrait"):
+        renderer.draw(p, Motion.still(1, space="liveportrait"))
+
+
+@pytest.mark.parametrize("size", [63, 0, -4, 255, 4096])
+def test_impossible_sizes_are_errors(size):
+    with pytest.raises(ModaError, match="size"):
+        MeshRenderer(size)
+
+
+@pytest.mark.slow
+def test_round_trip_on_a_real_clip(shared, portrait):
+    """track(render(portrait, motion)) against the motion: the figures of the issue."""
+    from moda.face import track
+    from moda.face.landmarks import follow_face
+    from moda.face.tracking import motion_of
+
+    motion = track(shared / "video" / "val" / "reagan_1.mp4").motion[:250]
+    source = read_portrait(portrait)
+    renderer = MeshRenderer()
+    p = renderer.prepare(source)
+    base = p.motion
+    driving = replace(
+        motion,
+        pitch=motion.pitch - np.median(motion.pitch) + base.pitch,
+        yaw=motion.yaw - np.median(motion.yaw) + base.yaw,
+        roll=motion.roll - np.median(motion.roll) + base.roll,
+    )
+    found = np.stack(list(follow_face(renderer.draw(p, driving))))
+    back, _ = motion_of(found, np.arange(len(found)) / 25)
+
+    def r(a, b):
+        return np.corrcoef(a, b)[0, 1]
+
+    assert r(lip_gap(back.exp), lip_gap(driving.exp)) >= 0.9
+    assert r(back.yaw, driving.yaw) >= 0.95
+    assert r(back.pitch, driving.pitch) >= 0.95
