@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("GLOG_minloglevel", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see moda.cli.main
 ROOT = Path(__file__).parent.parent
 
 
