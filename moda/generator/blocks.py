@@ -110,13 +110,21 @@ class JointBlock(nn.Module):
         return [stream.finish(x, piece, mod) for stream, x, piece, mod in zip(self.streams, xs, pieces, mods)]
 
 
+class RowLinear(nn.Linear):
+    """A Linear of which some outputs can be asked for."""
+
+    def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        return F.linear(x, self.weight[start:stop], self.bias[start:stop])
+
+
 class SingleBlock(nn.Module):
     """One stream; attention and MLP side by side, in and out through one matrix each."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.modulation = nn.Linear(config.width, 3 * config.width)
-        self.qkv_mlp = nn.Linear(config.width, 3 * config.width + config.hidden)
+        self.hidden = config.hidden
+        self.qkv_mlp = RowLinear(config.width, 3 * config.width + config.hidden)
         self.norms = HeadNorms(config.head_dim)
         self.out = nn.Linear(config.width + config.hidden, config.width)
 
@@ -129,13 +137,9 @@ class SingleBlock(nn.Module):
         width = x.shape[-1]
         inner = modulate(x, shift, scale)
         kept = inner[:, :keep]
-        q = self._rows(kept, 0, width)
-        kv = self._rows(inner, width, 3 * width)
-        hidden = F.gelu(self._rows(kept, 3 * width, None), approximate="tanh")
+        q = self.qkv_mlp.rows(kept, 0, width)
+        kv = self.qkv_mlp.rows(inner, width, 3 * width)
+        hidden = F.gelu(self.qkv_mlp.rows(kept, 3 * width, 3 * width + self.hidden), approximate="tanh")
         kept_rope = tuple(table[:keep] for table in rope)
         attended = attention(self.norms.query(q, kept_rope), *self.norms.key_value(kv, rope))
         return torch.addcmul(x[:, :keep], self.out(torch.cat([attended, hidden], dim=-1)), gate)
-
-    def _rows(self, x: Tensor, start: int, stop: int | None) -> Tensor:
-        """Some of the outputs of `qkv_mlp`."""
-        return F.linear(x, self.qkv_mlp.weight[start:stop], self.qkv_mlp.bias[start:stop])

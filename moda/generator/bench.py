@@ -1,0 +1,115 @@
+"""Time and operations of the generator's stages, beside what a matrix product reaches in the same run."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from moda.generator import cost
+from moda.generator.config import PUBLISHED, ModelConfig
+from moda.generator.generator import SegmentSampler
+from moda.generator.model import MotionTransformer
+
+PUBLISHED_SHARE = 0.65  # of the matrix product's speed, which the published code reaches on two CPU cores
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage: seconds (the best run), GFLOP done here and by the published code, GFLOP/s, its share of the
+    machine's matrix product in the same run, and the process's peak memory so far in GB."""
+
+    name: str
+    seconds: float
+    gflop: float
+    published: float
+    speed: float
+    share: float
+    memory: float
+
+    @property
+    def gain(self) -> float:
+        """Times the published code's speed: its operations over ours, our share of the peak over its share."""
+        return self.published / self.gflop * self.share / PUBLISHED_SHARE
+
+
+def random_model(config: ModelConfig = PUBLISHED, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MotionTransformer:
+    """Weights by chance: for timing without any file."""
+    with torch.device("meta"):
+        model = MotionTransformer(config)
+    model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.normal_(std=0.02)
+    return model
+
+
+def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
+    """The stages: conditions (once a clip), a guided step, a segment of all steps. Random DiT-B weights unless given.
+
+    Between runs the peak, a product of the network's own shape, is measured anew: shared machines drift.
+    """
+    model = model or random_model()
+    config, device = model.config, model.null_audio.device
+    random = np.random.default_rng(0)
+    identity = random.standard_normal(config.identity_dim, dtype=np.float32)
+    audio = random.standard_normal((config.segment, config.audio_layers, config.audio_width), dtype=np.float32)
+    previous = random.standard_normal(config.motion_dim, dtype=np.float32)
+    noise = torch.randn(config.segment, config.motion_dim, generator=torch.Generator().manual_seed(0))
+    guidance = max(config.guidance, 1.1)
+    mine, theirs = cost.ours(config, config.steps), cost.published(config)
+    sampler = SegmentSampler(model, identity, 0, 0, config.steps, guidance)
+
+    def conditions() -> None:
+        SegmentSampler(model, identity, 0, 0, config.steps, guidance)
+
+    rows = [_stage("conditions, once a clip", conditions, mine.clip, mine.clip, model, runs)]
+    steps: list[float] = []
+    peaks = [matrix_speed(config, device, model.final.weight.dtype)]
+    segments = []
+    for _ in range(runs):
+        start = previous_time = time.perf_counter()
+        for _ in sampler.solve(audio, previous, noise):
+            now = time.perf_counter()
+            steps.append(now - previous_time)
+            previous_time = now
+        segments.append(time.perf_counter() - start)
+        peaks.append(matrix_speed(config, device, model.final.weight.dtype))
+    rows.append(_row("a guided step", min(steps), mine.step, theirs.step, max(peaks)))
+    whole = mine.segment + config.steps * mine.step
+    rows.append(_row(f"a segment of {config.segment} frames", min(segments), whole, theirs.total(config.steps), max(peaks)))
+    return rows
+
+
+def matrix_speed(config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """GFLOP/s of the product of the tokens of a guided step with an MLP's matrix, the best of five."""
+    a = torch.ones(8 * config.segment, config.width, device=device, dtype=dtype)
+    b = torch.ones(config.width, config.hidden, device=device, dtype=dtype)
+    return 2e-9 * len(a) * config.width * config.hidden / min(_time(lambda: a @ b, device) for _ in range(5))
+
+
+def _stage(name: str, call: Callable[[], None], mine: float, theirs: float, model: MotionTransformer, runs: int) -> Row:
+    device = model.null_audio.device
+    seconds, peaks = [], []
+    for _ in range(runs):
+        seconds.append(_time(call, device))
+        peaks.append(matrix_speed(model.config, device, model.final.weight.dtype))
+    return _row(name, min(seconds), mine, theirs, max(peaks))
+
+
+def _time(call: Callable[[], object], device: torch.device) -> float:
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _row(name: str, seconds: float, gflop: float, published: float, peak: float) -> Row:
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = used / (1e9 if sys.platform == "darwin" else 1e6)
+    return Row(name, seconds, gflop, published, gflop / seconds, gflop / seconds / peak, memory)

@@ -1,0 +1,54 @@
+"""The large products in 8 bit on CPUs: weights by output channel, activations as they come, by tensor.
+
+Of a network's work these products are all but the attention and the norms. What is computed once for a clip
+(embedders, modulation) stays in float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from moda.generator.model import MotionTransformer
+
+
+class QuantisedLinear(nn.Module):
+    """A Linear whose weight is 8 bit; x is quantised to 7 bit, because sums of 8-bit products can overflow on AVX2."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        scale = weight.detach().abs().amax(dim=1).clamp(min=1e-12).double() / 127
+        zero = torch.zeros(len(weight), dtype=torch.int64)
+        quantised = torch.quantize_per_channel(weight.detach().float(), scale, zero, 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(quantised, bias.detach().float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_dynamic(x, self.packed, True)
+
+
+class QuantisedRows(nn.Module):
+    """`RowLinear` in the parts that are asked for."""
+
+    def __init__(self, linear: nn.Linear, bounds: list[int]) -> None:
+        super().__init__()
+        self.parts = {
+            (start, stop): QuantisedLinear(linear.weight[start:stop], linear.bias[start:stop])
+            for start, stop in zip(bounds, bounds[1:])
+        }
+
+    def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
+        return self.parts[start, stop](x)
+
+
+def quantise(model: MotionTransformer) -> MotionTransformer:
+    """Replace the blocks' products, in place. Errors: RuntimeError if this torch has no 8-bit products for this CPU."""
+    width, hidden = model.config.width, model.config.hidden
+    for block in (*model.blocks4, *model.blocks2):
+        for stream in block.streams:
+            for owner, name in ((stream, "qkv"), (stream, "out"), (stream.mlp, "fc1"), (stream.mlp, "fc2")):
+                linear = getattr(owner, name)
+                setattr(owner, name, QuantisedLinear(linear.weight, linear.bias))
+    for block in model.blocks1:
+        block.qkv_mlp = QuantisedRows(block.qkv_mlp, [0, width, 3 * width, 3 * width + hidden])
+        block.out = QuantisedLinear(block.out.weight, block.out.bias)
+    return model
