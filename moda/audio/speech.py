@@ -188,10 +188,11 @@ class SpeechEncoder:
 
     @torch.no_grad()
     def _speaking(self, hidden: Tensor) -> Tensor:
-        """(T, hidden) -> (T,) 1 within 0.64 s of a sound, 0 where there is silence or noise only."""
+        """(T, hidden) -> (T,) 1 near a sound, 0 from about 0.8 s away, where there is silence or noise only."""
         silent = self.net.phones(hidden).reshape(len(hidden), 2, -1).softmax(-1)[..., 0].amin(1)
         most = F.max_pool1d(1 - silent[None], 2 * AROUND + 1, stride=1, padding=AROUND)[0]
-        return ((most - 0.15) / 0.25).clamp(0, 1)
+        open_ = ((most - 0.15) / 0.25).clamp(0, 1)
+        return F.avg_pool1d(open_[None], 9, stride=1, padding=4, count_include_pad=False)[0]  # over 0.36 s
 
     def _enlarge(self, lips: Tensor) -> Tensor:
         """(T, 33) conditional mean -> the same with a real mouth's amplitude.

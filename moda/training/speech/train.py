@@ -34,14 +34,14 @@ NET = SpeechConfig(
 class Plan:
     """Everything that a run is made of besides its data."""
 
-    steps: int = 2600
+    steps: int = 4400
     rate: float = 2e-3
     seconds: float = 5.0  # of each example
     # examples of each corpus in a batch; "real" and "made" are speech without a face, "quiet" is silence and noise
     counts: dict[str, int] = field(
         default_factory=lambda: {"video": 2, "shapes": 1, "real": 5, "made": 2, "quiet": 1}
     )
-    weights: dict[str, float] = field(default_factory=lambda: {"lips": 1.0, "shapes": 0.3, "sounds": 0.5})
+    weights: dict[str, float] = field(default_factory=lambda: {"lips": 1.0, "shapes": 0.3, "sounds": 0.7})
     dropout: float = 0.1
     decay: float = 0.02
     seed: int = 0
