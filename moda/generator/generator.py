@@ -116,7 +116,8 @@ class SegmentSampler:
         rows = torch.tensor(emotions, device=self.device)
         self.emotion = model.emotion_embedder(rows)[:, None]
         self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None].expand(self.branches, -1, -1)
-        self.null = model.audio_embedder(model.null_audio.expand(1, 1, config.audio_layers, -1))
+        if self.branches == 2:
+            self.null = model.audio_embedder(model.null_audio.expand(1, 1, config.audio_layers, -1))
         times = torch.tensor(flow.schedule(steps), device=self.device)
         everything = model.modulation(times.repeat_interleave(self.branches), rows.repeat(steps))
         self.modulation: list[Modulation] = [

@@ -6,6 +6,8 @@ Of a network's work these products are all but the attention and the norms. What
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -19,7 +21,9 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         scale = weight.detach().abs().amax(dim=1).clamp(min=1e-12).double() / 127
         zero = torch.zeros(len(weight), dtype=torch.int64)
-        quantised = torch.quantize_per_channel(weight.detach().float(), scale, zero, 0, torch.qint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # this way of making them is to go; its successor is another package
+            quantised = torch.quantize_per_channel(weight.detach().float(), scale, zero, 0, torch.qint8)
         self.packed = torch.ops.quantized.linear_prepack(quantised, bias.detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
