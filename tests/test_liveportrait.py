@@ -146,6 +146,14 @@ def test_library_convolutions_give_the_same(decoder):
     assert_near(plain(x), decoder(x))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.bfloat16, 0.01), (torch.float16, 0.002)])
+def test_half_precision_is_near(decoder, dtype, bound):
+    x = randn(550, 1, 8, 8, 256, scale=0.5)
+    half = Decoder(Reader("G", weights("G"), dtype=dtype, fast=False))
+    assert (half(x.to(dtype)) - decoder(x)).abs().mean() < bound
+
+
 # -- strictness -------------------------------------------------------------------------------------------------
 
 

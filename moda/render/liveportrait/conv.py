@@ -28,7 +28,9 @@ class Conv:
     def __init__(self, weight: Tensor, bias: Tensor | None, enlarge: int = 1, fast: bool = True) -> None:
         self.enlarge = enlarge
         self.tiles = TileConv(weight, bias, _ALGORITHMS[enlarge]) if fast else None
-        self.weight, self.bias = (None, None) if fast else (weight, bias)
+        if not fast:
+            order = torch.channels_last if weight.ndim == 4 else torch.channels_last_3d
+            self.weight, self.bias = weight.contiguous(memory_format=order), bias
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.tiles(x) if self.tiles else convolve(enlarge_nearest(x, self.enlarge), self.weight, self.bias)

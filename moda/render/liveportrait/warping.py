@@ -26,7 +26,7 @@ _OUT = 32 + _IN  # 142
 class WarpSource:
     """What of warping depends on the source alone."""
 
-    volume: Tensor  # (1, 32, 16, 64, 64), to sample from
+    volume: Tensor  # (1, 32, 16, 64, 64) float32, to sample from; a place in half precision is off by a tenth of a voxel
     compressed: Tensor  # (4, 16, 64, 64) float32
     keypoints: Tensor  # (21, 3) float32
     heat: Tensor  # (16, 64, 64, 21) float32: the gaussians about its keypoints
@@ -58,7 +58,7 @@ class Warping:
         weight, bias = self.compress
         compressed = F.relu(volume.float() @ weight + bias)
         return WarpSource(
-            volume=volume.movedim(-1, 0)[None].contiguous(),
+            volume=volume.float().movedim(-1, 0)[None].contiguous(),
             compressed=compressed.movedim(-1, 0).contiguous(),
             keypoints=keypoints.float(),
             heat=self._heat(keypoints[None].float())[0],
@@ -70,7 +70,7 @@ class Warping:
         deformation, occlusion, _ = self.motion(source, driving)
         n = len(driving)
         volume = source.volume.expand(n, -1, -1, -1, -1)
-        moved = F.grid_sample(volume, deformation.to(volume.dtype), align_corners=False)  # zeros outside
+        moved = F.grid_sample(volume, deformation, align_corners=False).to(self.dtype)  # zeros outside
         x = moved.flatten(1, 2).movedim(1, -1)  # the channel's index before the depth's
         x = F.leaky_relu(self.third(x), 0.01)
         weight, bias = self.fourth
