@@ -20,6 +20,7 @@ MAX_STEPS = 1000
 MAX_GUIDANCE = 20.0
 MAX_GAIN = 10.0
 RENDERERS = ("mesh", "liveportrait")
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
 Audio = "str | os.PathLike | np.ndarray | Iterable[np.ndarray]"
 
@@ -34,11 +35,14 @@ class TalkingHead:
     and `renderer(size)` (portrait, Motion -> frames).
     """
 
-    def __init__(self, folder: Path, device: str = "cpu", renderer: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, device: str = "cpu", renderer: str | None = None, precision: str = "float32"
+    ) -> None:
         from moda.weights import read_config
 
         self.folder = folder
         self.device = device
+        self.precision = precision
         self.config = read_config(folder)
         self.renderer_name = renderer or self.config["renderer"]["name"]
         if self.renderer_name not in RENDERERS:
@@ -47,18 +51,25 @@ class TalkingHead:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_folder: str | os.PathLike = "embedded", device: str = "cpu", renderer: str | None = None
+        cls,
+        name_or_folder: str | os.PathLike = "embedded",
+        device: str = "cpu",
+        renderer: str | None = None,
+        precision: str = "float32",
     ) -> TalkingHead:
         """name_or_folder: "embedded" (in the package), "official" (downloaded) or a model's folder
         device:   cpu, cuda or mps
         renderer: mesh or liveportrait, in place of the model's own
+        precision: float32, bfloat16, float16, or int8 for the generator on a CPU (LivePortrait then stays float32)
 
-        Errors: ModaError if there is no such model, renderer or device.
+        Errors: ModaError if there is no such model, renderer, device or precision.
         """
         from moda.weights import resolve
 
         check_device(device)
-        return cls(resolve(name_or_folder), device, renderer)
+        if precision not in PRECISIONS:
+            raise ModaError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
+        return cls(resolve(name_or_folder), device, renderer, precision)
 
     # -- the parts ----------------------------------------------------------------------------
 
@@ -72,7 +83,7 @@ class TalkingHead:
     def generator(self):
         from moda.weights import load_generator
 
-        return load_generator(self.folder, self.config, self.device)
+        return load_generator(self.folder, self.config, self.device, self.precision)
 
     def renderer(self, size: int = DEFAULT_SIZE):
         """The renderer that draws squares of `size` pixels (liveportrait: of 512, resized afterwards)."""
@@ -86,7 +97,9 @@ class TalkingHead:
             else:
                 from moda.render.liveportrait.renderer import LivePortraitRenderer
 
-                self._renderers[size] = LivePortraitRenderer.load(self.folder / "liveportrait", self.device)
+                precision = "float32" if self.precision == "int8" else self.precision
+                folder = self.folder / "liveportrait"
+                self._renderers[size] = LivePortraitRenderer.load(folder, self.device, precision)
         return self._renderers[size]
 
     # -- what it does -------------------------------------------------------------------------

@@ -114,6 +114,7 @@ GENERATE = {
     "model with a damaged config": ({"model": "{d}/broken_config"}, "config.json"),
     "weights that do not fit": ({"model": "{d}/wrong_shape"}, "does not fit"),
     "no such device": ({"--device": "abacus"}, "abacus.*cpu"),
+    "no such precision": ({"--precision": "float7"}, "float7.*int8"),
     "no such option": ({"--colour": "red"}, "--colour"),
 }
 ANIMATE = {

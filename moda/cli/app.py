@@ -28,6 +28,7 @@ Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
 Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
 Full = Annotated[bool, typer.Option("--full", help="The whole picture at its own size.")]
 Face = Annotated[int, typer.Option(help="Which face of the picture; 0 is the largest.")]
@@ -67,6 +68,7 @@ def generate(
     blink: Blink = 1.0,
     face: Face = 0,
     device: Device = "cpu",
+    precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
     from moda.video.write import check_output
@@ -76,7 +78,7 @@ def generate(
         _check_motion(motion_out)
     from moda.pipeline import TalkingHead
 
-    head = TalkingHead.from_pretrained(model, device)
+    head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
         portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full,
         pose=pose, lips=lips, blink=blink, face=face,
@@ -100,6 +102,7 @@ def animate(
     blink: Blink = 1.0,
     face: Face = 0,
     device: Device = "cpu",
+    precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
     from moda.video.write import check_output
@@ -107,7 +110,7 @@ def animate(
     check_output(output)
     from moda.pipeline import TalkingHead
 
-    head = TalkingHead.from_pretrained(model, device)
+    head = TalkingHead.from_pretrained(model, device, precision=precision)
     with progress("Tracking") as report:
         video = head.animate(
             portrait, driving, size=size, full=full, pose=pose, lips=lips, blink=blink, face=face, progress=report
@@ -185,6 +188,7 @@ def bench(
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
     long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
     device: Device = "cpu",
+    precision: Precision = "float32",
 ) -> None:
     """Time and memory of every stage, beside what the machine can do."""
     from moda.bench import bench as run
@@ -193,7 +197,7 @@ def bench(
 
     if json:
         check_folder(json)
-    result = run(model, device, seconds, long)
+    result = run(model, device, seconds, long, precision)
     if json:
         save(result, json)
 
