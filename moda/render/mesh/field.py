@@ -68,6 +68,12 @@ def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -
     return distance @ inverse[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ inverse[k:]
 
 
+def _behind(points: np.ndarray, others: np.ndarray, near: float, deeper: float) -> np.ndarray:
+    """(K, 3), (N, 3) -> (K,) whether some other point is at most `near` beside a point and `deeper` before it."""
+    apart = np.linalg.norm(points[:, None, :2] - others[None, :, :2], axis=-1)
+    return ((apart < near) & (points[:, None, 2] - others[None, :, 2] > deeper)).any(axis=1)
+
+
 class Field:
     """The forward fields of one source."""
 
@@ -99,7 +105,10 @@ class Field:
         crown = [[x, -1.45, 0.25 + 0.5 * x * x] for x in (-0.8, -0.4, 0.0, 0.4, 0.8)]
         neck = [[x, chin + y, 0.65 + 0.3 * x * x] for x in (-0.7, 0.0, 0.7) for y in (0.45, 1.2)]
         anchors = np.concatenate([*around, crown, neck]) @ pose.rotation.T.astype(np.float64)
-        known = np.concatenate([place[:468:2], place[FACE_OVAL], anchors])
+        # What is turned away lies behind what is seen at the same place, and must not give it its depth.
+        face = np.unique(np.concatenate([np.arange(0, 468, 2), FACE_OVAL]))
+        seen = place[face][~_behind(place[face], place[:468], 0.15, 0.15)]
+        known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.35, 0.1)]])
         _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
         known = known[unique]
         weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.05)

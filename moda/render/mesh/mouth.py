@@ -106,14 +106,14 @@ class Mouth:
     def _inside(self, part, up, low, origin, changed: float, exp, placement: Placement) -> None:
         """Draw into `part` what lies between the lips."""
         unit = placement.scale
-        x0, y0 = np.maximum(np.floor(up.min(0)).astype(int) - 1, 0)
-        x1, y1 = np.ceil(low.max(0)).astype(int) + 2
+        x0, y0 = np.maximum(np.floor(up.min(0)).astype(int) - 4, 0)
+        x1, y1 = np.ceil(low.max(0)).astype(int) + 5
         view = part[y0:y1, x0:x1]
         if not view.size:
             return
         corner = np.array([x0, y0])
         up, low = up - corner, low - corner
-        opening = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
+        opening = cv2.GaussianBlur(polygon(view.shape[:2], np.concatenate([up, low[::-1]])), (0, 0), self.inside.soft)
         gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
         opening *= (changed * smoothstep((gap - CLOSED) / (PARTED - CLOSED))).astype(np.float32)
         if opening.max() > 0.02:

@@ -70,7 +70,7 @@ def detail(image: np.ndarray, points: np.ndarray) -> float:
     # An edge blurred by sigma loses most of what a small Gaussian takes away.
     fine = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)).mean()
     coarse = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 4.0)).mean() + 1e-3
-    return float(np.clip(2.2 - 6.0 * fine / coarse, 0.6, 1.8))
+    return float(np.clip(2.2 - 6.0 * fine / coarse, 0.9, 1.8))
 
 
 def _canvas():
@@ -166,7 +166,8 @@ class Interior:
         # the lips' shadow, the cheeks' on both sides, and little light in a mouth that is hardly open
         side = (column - up[0, 0]) / max(up[-1, 0] - up[0, 0], 1)
         side = 0.3 + 0.7 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.5)
-        wide = 0.45 + 0.55 * smoothstep(np.float64(gap / unit / 0.11))
+        dark = 0.78 if self.own else 0.45  # its own teeth carry their own shadows already
+        wide = dark + (1 - dark) * smoothstep(np.float64(gap / unit / 0.11))
         shade = (0.6 + 0.4 * smoothstep(under / 0.045)) * (0.75 + 0.25 * smoothstep(over / 0.04)) * side * wide
         inner *= shade[..., None].astype(np.float32)
         return inner
