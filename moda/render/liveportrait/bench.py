@@ -17,7 +17,7 @@ from moda.render.liveportrait import cost
 from moda.render.liveportrait.appearance import CHANNELS, DEPTH
 from moda.render.liveportrait.crop import INPUT
 from moda.render.liveportrait.reader import Reader
-from moda.render.liveportrait.renderer import PRECISIONS, LivePortraitRenderer
+from moda.render.liveportrait.renderer import EXACT, PRECISIONS, LivePortraitRenderer
 from moda.render.liveportrait.warping import SIDE
 
 PUBLISHED_SHARE = 0.65  # of the matrix product's speed, which the published code reaches on two CPU cores
@@ -64,9 +64,8 @@ def random_renderer(device: str = "cpu", precision: str = "float32", fast: bool 
     dtype = PRECISIONS[precision]
     if fast is None:
         fast = torch.device(device).type == "cpu" and dtype == torch.float32
-    small = ("extractor", "stitching", "lip", "eye")
     return LivePortraitRenderer(
-        lambda name: RandomReader(name, device, torch.float32 if name in small else dtype, fast)
+        lambda name: RandomReader(name, device, torch.float32 if name in EXACT else dtype, fast)
     )
 
 

@@ -34,8 +34,8 @@ def find(folder: Path, stem: str) -> Path:
     raise ModaError(f"{folder} holds no {stem}.safetensors or .pth, which LivePortrait needs; {DOWNLOAD}")
 
 
-def read_network(folder: Path, name: str) -> Mapping[str, Tensor]:
-    """The state dict of one of NETWORKS."""
+def read_network(folder: Path, name: str) -> tuple[Path, dict[str, Tensor]]:
+    """One of NETWORKS -> its file and its state dict."""
     stem, part = NETWORKS[name]
     path = find(folder, stem)
     try:
@@ -50,7 +50,7 @@ def read_network(folder: Path, name: str) -> Mapping[str, Tensor]:
     if part:
         tensors = {k.removeprefix(part + "."): v for k, v in tensors.items() if k.startswith(part + ".")}
     # Networks saved from parallel training carry this on every key.
-    return {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
+    return path, {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
 
 
 def _flat(nested: Mapping, prefix: str = "") -> dict[str, Tensor]:

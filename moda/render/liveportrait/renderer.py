@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from moda.render.paste import Crop
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EXACT = ("extractor", "stitching", "lip", "eye")  # quick ones that stay float32: their errors would move the face
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,23 @@ class LivePortraitRenderer:
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike, device: str = "cpu", precision: str = "float32"
+        cls, folder: str | os.PathLike, device: str = "cpu", precision: str | None = None
     ) -> LivePortraitRenderer:
         """folder: LivePortrait's files as published or as `moda weights convert` leaves them.
 
-        precision: of the heavy networks, one of PRECISIONS; keypoints and sampling grids stay float32.
+        precision: of the heavy networks, one of PRECISIONS: float16 on a CUDA device, as the published code has
+        it, and float32 elsewhere unless given. Keypoints and the places sampled stay float32.
         Raises ModaError: a file or a key is missing, left over or misshapen.
         """
+        precision = precision or ("float16" if torch.device(device).type == "cuda" else "float32")
         if precision not in PRECISIONS:
             raise ModaError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
         dtype = PRECISIONS[precision]
         fast = torch.device(device).type == "cpu" and dtype == torch.float32
 
         def reader(name: str) -> Reader:
-            small = name in ("extractor", "stitching", "lip", "eye")  # quick, and their errors would add up
-            return Reader(name, read_network(Path(folder), name), device, torch.float32 if small else dtype, fast)
+            path, tensors = read_network(Path(folder), name)
+            return Reader(str(path), tensors, device, torch.float32 if name in EXACT else dtype, fast)
 
         return cls(reader)
 
