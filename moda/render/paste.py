@@ -9,6 +9,8 @@ import numpy as np
 
 FEATHER = 0.06  # of the square's side: over this width the pasted frame fades in
 
+OUT_OF_FOCUS = 0.04  # of the side: so softly, and over so much, what is made up beyond a picture's edge fades
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -34,8 +36,18 @@ class Crop:
         return xy @ self.matrix[:, :2].T + self.matrix[:, 2]
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (size, size, 3) uint8; beyond the picture's edge its edge is mirrored."""
-        return _warp(image, self.matrix, (self.size, self.size), cv2.BORDER_REFLECT_101)
+        """(H, W, 3) uint8 -> (size, size, 3) uint8; beyond the picture's edge it is mirrored, out of focus."""
+        frame = _warp(image, self.matrix, (self.size, self.size), cv2.BORDER_REFLECT_101)
+        corners = self.points(np.array([[-0.5, -0.5], [image.shape[1] - 0.5, image.shape[0] - 0.5]]))
+        pixels = np.arange(self.size)[:, None]
+        beyond = np.maximum(0, np.maximum(corners[0] - pixels, pixels - corners[1]))  # (size, 2) across, down
+        beyond = np.hypot(beyond[:, 0][None], beyond[:, 1][:, None])
+        if not beyond.any():
+            return frame
+        reach = OUT_OF_FOCUS * self.size
+        soft = cv2.GaussianBlur(frame, (0, 0), reach).astype(np.float32)
+        alpha = np.clip(beyond / reach, 0, 1)[..., None]
+        return (frame * (1 - alpha) + soft * alpha + 0.5).astype(np.uint8)
 
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:

@@ -20,9 +20,21 @@ from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
 
 SIDE = 5.4  # eye distances, the square's side: head and shoulders
+TIGHTEST = 4.2  # eye distances, where the picture is no larger
 EYE_LINE = 0.45  # of the side, where the eyes are
 
 _MIN_SIZE, _MAX_SIZE = 64, 2048
+
+
+def framing(source: Source, size: int) -> Crop:
+    """The square of head and shoulders, moved and a little narrowed to lie within the picture where it can."""
+    height, width = source.image.shape[:2]
+    side = SIDE * source.pose.scale
+    side = min(side, max(min(height, width), TIGHTEST * source.pose.scale))
+    corner = source.pose.centre[:2] - [0.5 * side, EYE_LINE * side]
+    room = np.array([width, height]) - side
+    corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), corner)
+    return Crop.square(float(corner[0]), float(corner[1]), side, size)
 
 
 NARROWEST = 0.4  # of its width: a pursed mouth's lips crumple before they lose more
@@ -64,9 +76,7 @@ class MeshRenderer:
         self.size = size
 
     def prepare(self, source: Source) -> PreparedMesh:
-        side = SIDE * source.pose.scale
-        x, y = source.pose.centre[:2]
-        crop = Crop.square(x - side / 2, y - EYE_LINE * side, side, self.size)
+        crop = framing(source, self.size)
         image = crop.cut(source.image)
         pose = HeadPose(
             source.pose.rotation,
