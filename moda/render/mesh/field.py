@@ -24,6 +24,8 @@ from moda.render.mesh.topology import EYES, FACE_OVAL, IRIS_RINGS, LIP_LOWER, LI
 STEP = 4  # pixels between nodes
 # The head with its hair, head-fixed, eye distances: an ellipsoid whose outline turns with the skull.
 HEAD_CENTRE, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
+HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
+AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends
 SKIN = [i for i in range(21) if i not in (*range(LIDS.start, LIDS.stop), *range(IRISES.start, IRISES.stop))]
 COLUMNS = np.arange(63).reshape(21, 3)[SKIN].ravel()  # of exp, that move the skin; lids and irises are drawn apart
@@ -74,6 +76,15 @@ def _behind(points: np.ndarray, others: np.ndarray, near: float, deeper: float) 
     return ((apart < near) & (points[:, None, 2] - others[None, :, 2] > deeper)).any(axis=1)
 
 
+def _normals(shape: np.ndarray) -> np.ndarray:
+    """(N, 3) points of the face -> (N, 3) outward normals, each of the plane through its nearest points."""
+    nearest = np.argsort(np.linalg.norm(shape[:, None] - shape[None], axis=-1), axis=1)[:, :12]
+    spread = shape[nearest] - shape[nearest].mean(axis=1, keepdims=True)
+    normal = np.linalg.svd(spread)[2][:, 2]
+    outward = ((shape - HEAD_MIDDLE) * normal).sum(axis=1)
+    return normal * np.sign(outward)[:, None]
+
+
 class Field:
     """The forward fields of one source."""
 
@@ -107,8 +118,9 @@ class Field:
         anchors = np.concatenate([*around, crown, neck]) @ pose.rotation.T.astype(np.float64)
         # What is turned away lies behind what is seen at the same place, and must not give it its depth.
         face = np.unique(np.concatenate([np.arange(0, 468, 2), FACE_OVAL]))
-        seen = place[face][~_behind(place[face], place[:468], 0.15, 0.15)]
-        known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.35, 0.1)]])
+        facing = (_normals(shape[:468].astype(np.float64)) @ pose.rotation[2])[face] < AWAY
+        seen = place[face[facing]]
+        known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.2, 0.35)]])
         _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
         known = known[unique]
         weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.05)
