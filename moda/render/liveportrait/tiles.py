@@ -114,22 +114,19 @@ class TileConv:
 
     def __call__(self, x: Tensor) -> Tensor:
         """(N, H, W, in) or, with three taps of depth, (N, D, H, W, in) -> the same, `out` channels, enlarged."""
-        if self.depth_taps == 3:
-            return torch.stack([self._whole(item) for item in x])
-        return self._whole(x)
-
-    def _whole(self, x: Tensor) -> Tensor:
-        n, height, width, _ = x.shape
         times = self.algorithm.enlarges
-        y = x.new_empty(n, height * times, width * times, self.channels_out)
-        for rows, strip in self.strips(x):
-            y[:, rows] = strip
+        *many, height, width, _ = x.shape
+        y = x.new_empty(*many, height * times, width * times, self.channels_out)
+        for source, target in zip(x, y) if self.depth_taps == 3 else [(x, y)]:
+            for _ in self.strips(source, target):
+                pass
         return y
 
-    def strips(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def strips(self, x: Tensor, into: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The result of (N, H, W, in) in strips of rows: (rows, (N, rows, W', out)). N is depth, if it has taps.
 
-        For whoever uses a strip while it is in the cache and never needs the whole.
+        For whoever uses a strip while it is in the cache and never needs the whole. into: where they are written,
+        (N, H', W', out); else each is memory of its own.
         """
         k = self.algorithm
         n, height, width, channels = x.shape
@@ -140,43 +137,64 @@ class TileConv:
         band = x.new_zeros(n, tall * k.step + overlap, tiles_x * k.step + overlap, channels)
         inner = x.new_empty(k.products**2, depth, tall, tiles_x * channels)
         outer = x.new_empty(k.products**2, n, tall, tiles_x * out)
+        if self.depth_taps == 3:  # beyond the first and the last slice
+            inner[:, 0] = 0
+            inner[:, -1] = 0
         for top in range(0, tiles_y, tall):
             if tiles_y - top < tall:
                 tall = tiles_y - top
                 inner, outer = inner[:, :, :tall].contiguous(), outer[:, :, :tall].contiguous()
-            if self.depth_taps == 3:
-                inner[:, 0] = 0
-                inner[:, -1] = 0
-            above = top * k.step - 1  # of x, the band's first row
+            above = top * k.step - 1  # the band's first row, of x
             begin, end = max(above, 0), min(above + band.shape[1], height)
             band[:, : begin - above] = 0
             band[:, begin - above : end - above, 1 : 1 + width] = x[:, begin:end]
             band[:, end - above :] = 0
-            for i, r in _units(n, tall, k.inputs**2 * tiles_x * channels):
-                window = band[i, r.start * k.step :]
-                window = window.as_strided(
-                    (k.inputs, k.inputs, len(window), r.stop - r.start, tiles_x, channels),
-                    (band.stride(1), channels, band.stride(0), k.step * band.stride(1), k.step * channels, 1),
-                )
-                patches = window.reshape(k.inputs**2, -1)  # a copy, for tiles overlap
-                i = slice(i.start + self.depth_taps // 2, i.stop + self.depth_taps // 2)
-                torch.mm(self.to_products, patches, out=inner[:, i, r].flatten(1))
-            rows, step = n * tall * tiles_x, tall * tiles_x
-            matrices = inner.view(k.products**2, depth * step, channels)
-            products = outer.view(k.products**2, rows, out)
-            torch.bmm(matrices[:, :rows], self.weight[0], out=products)
-            for tap in range(1, self.depth_taps):
-                products.baddbmm_(matrices[:, tap * step : tap * step + rows], self.weight[tap])
-            strip = x.new_empty(n, tall * k.outputs, tiles_x * k.outputs, out)
-            blocks = strip.view(n, tall, k.outputs, tiles_x, k.outputs, out)
-            for i, r in _units(n, tall, k.products**2 * tiles_x * out):
-                results = self.to_outputs @ outer[:, i, r].flatten(1)
-                block = blocks[i, r]
-                results = results.view(k.outputs, k.outputs, len(block), -1, tiles_x, out)
-                torch.add(results.permute(2, 3, 0, 4, 1, 5), self.bias, out=block)
-            first = top * k.outputs
-            last = min(first + tall * k.outputs, height * k.enlarges)
-            yield slice(first, last), strip[:, : last - first, : width * k.enlarges]
+            self._transform(band, inner)
+            self._multiply(inner, outer)
+            first, last = top * k.outputs, min((top + tall) * k.outputs, height * k.enlarges)
+            size = (n, last - first, width * k.enlarges, out)
+            whole = (n, tall * k.outputs, tiles_x * k.outputs, out)  # with what the last tiles make too much
+            strip = x.new_empty(size) if into is None else into[:, first:last]
+            made = strip if size == whole else x.new_empty(whole)
+            self._collect(outer, made)
+            if made is not strip:
+                strip.copy_(made[:, : size[1], : size[2]])
+            yield slice(first, last), strip
+
+    def _transform(self, band: Tensor, inner: Tensor) -> None:
+        """B x along both axes: band (N, rows, columns, in) -> inner (products^2, N or N + 2, tile rows, tiles * in)."""
+        k, channels = self.algorithm, band.shape[-1]
+        tall, tiles_x = inner.shape[2], inner.shape[3] // channels
+        inner = inner[:, self.depth_taps // 2 :]
+        by_slice, by_row = band.stride(0), band.stride(1)
+        for i, r in _units(len(band), tall, k.inputs**2 * tiles_x * channels):
+            tiles = band[i, r.start * k.step :].as_strided(
+                (k.inputs, k.inputs, i.stop - i.start, r.stop - r.start, tiles_x, channels),
+                (by_row, channels, by_slice, k.step * by_row, k.step * channels, 1),
+            )
+            patches = tiles.reshape(k.inputs**2, -1)  # a copy, for tiles overlap
+            torch.mm(self.to_products, patches, out=inner[:, i, r].flatten(1))
+
+    def _multiply(self, inner: Tensor, outer: Tensor) -> None:
+        """(G w) * (B x), each product a matrix product over channels; the taps of depth are summed."""
+        step = inner.shape[2] * (inner.shape[3] // self.channels_in)  # tiles of a slice
+        inner = inner.view(len(inner), -1, self.channels_in)
+        outer = outer.view(len(outer), -1, self.channels_out)
+        rows = outer.shape[1]
+        torch.bmm(inner[:, :rows], self.weight[0], out=outer)
+        for tap in range(1, self.depth_taps):
+            outer.baddbmm_(inner[:, tap * step : tap * step + rows], self.weight[tap])
+
+    def _collect(self, outer: Tensor, made: Tensor) -> None:
+        """A [...] along both axes, and the bias: outer (products^2, N, tile rows, tiles * out) -> made (N, H', W', out)."""
+        k, out = self.algorithm, self.channels_out
+        tall, tiles_x = outer.shape[2], outer.shape[3] // out
+        blocks = made.unflatten(2, (tiles_x, k.outputs)).unflatten(1, (tall, k.outputs))
+        for i, r in _units(len(made), tall, k.products**2 * tiles_x * out):
+            block = blocks[i, r]
+            parts = self.to_outputs @ outer[:, i, r].flatten(1)
+            parts = parts.view(k.outputs, k.outputs, len(block), -1, tiles_x, out)
+            torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=block)
 
 
 def _weight_products(weight: Tensor, algorithm: Algorithm) -> Tensor:
