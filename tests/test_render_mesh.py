@@ -191,12 +191,12 @@ def test_impossible_sizes_are_errors(size):
 
 @pytest.mark.slow
 def test_round_trip_on_a_real_clip(shared, portrait):
-    """track(render(portrait, motion)) against the motion: the figures of the issue."""
+    """track(draw(portrait, motion)) against a real speaker's motion; docs/mesh.md has more clips and portraits."""
     from moda.face import track
     from moda.face.landmarks import follow_face
     from moda.face.tracking import motion_of
 
-    motion = track(shared / "video" / "val" / "reagan_1.mp4").motion[:250]
+    motion = track(shared / "video" / "train" / "obama_1.mp4").motion[:250]
     source = read_portrait(portrait)
     renderer = MeshRenderer()
     p = renderer.prepare(source)

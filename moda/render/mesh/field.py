@@ -117,15 +117,15 @@ class Field:
         neck = [[x, chin + y, 0.65 + 0.3 * x * x] for x in (-0.7, 0.0, 0.7) for y in (0.45, 1.2)]
         anchors = np.concatenate([*around, crown, neck]) @ pose.rotation.T.astype(np.float64)
         # What is turned away lies behind what is seen at the same place, and must not give it its depth.
-        face = np.unique(np.concatenate([np.arange(0, 468, 2), FACE_OVAL]))
+        face = np.arange(468)
         facing = (_normals(shape[:468].astype(np.float64)) @ pose.rotation[2])[face] < AWAY
         seen = place[face[facing]]
         known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.2, 0.35)]])
         _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
         known = known[unique]
-        weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.05)
+        weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.02)
         depth = (weights @ known[:, 2].astype(np.float32)).reshape(self.nodes, self.nodes)
-        return cv2.GaussianBlur(depth, (0, 0), 1.5)
+        return cv2.GaussianBlur(depth, (0, 0), 1.0)
 
     def _follow(self, units, pose, chin: float) -> np.ndarray:
         roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
