@@ -91,6 +91,15 @@ def test_an_untrained_model_is_trainable():
     assert losses[-1] < 0.1 * losses[0]
 
 
+def test_training_after_sampling():
+    """What sampling keeps for later (rotary tables) serves training, too."""
+    config = replace(TINY, segment=14, overlap=2, width=24, heads=2)
+    model = MotionTransformer(config)
+    SegmentSampler(model, randn(5, (63,)), 2, 0, 2, 1.5)(randn(6, (14, 3, 6)), randn(7, (70,)), 0)
+    out = model(torch.randn(1, 14, 140), torch.ones(1), torch.randn(1, 14, 3, 6), torch.ones(1, dtype=int), torch.randn(1, 63))
+    out.sum().backward()
+
+
 def test_dropped_audio_is_the_null_vector(model):
     audio = torch.from_numpy(randn(6, (2, 4, 3, 6)))
     out = model.without_audio(audio, torch.tensor([True, False]))

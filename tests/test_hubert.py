@@ -77,6 +77,17 @@ def test_states_are_those_of_transformers(kind, stable):
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("samples", [400, 719, 720, 5000, 32_080])
+def test_convolving_by_stretches_changes_nothing(monkeypatch, norm, samples):
+    monkeypatch.setattr("moda.audio.hubert.STRETCH", 1700)
+    encoder = HubertEncoder(tiny(feat_extract_norm=norm))
+    wave = torch.from_numpy(randn(1, (1, samples))) + 0.5
+    with torch.inference_mode():
+        whole = encoder.model.feature_extractor(wave)
+        torch.testing.assert_close(encoder.convolve(wave[None]), whole, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(("samples", "frames"), [(640, 1), (959, 1), (961, 2), (16_000, 25), (25_000, 39), (200, 0), (0, 0)])
 def test_one_vector_for_each_video_frame(encoder, samples, frames):
     out = list(encoder.encode([randn(1, (samples,))]))

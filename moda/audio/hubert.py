@@ -6,20 +6,22 @@ token for each video frame. Source: MoDA, arXiv 2507.03256; HuBERT, arXiv 2106.0
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.constants import FPS, SAMPLES_PER_FRAME
 from moda.errors import ModaError
 
 PIECE_FRAMES = 60 * FPS  # longer sound goes through in pieces of a minute, each for itself
+STRETCH = 64_000  # samples that go through the convolutions at once
 REFLECTED = 20  # samples of the sound, mirrored at either end, twice
 
 
@@ -30,7 +32,7 @@ class HubertEncoder:
     """
 
     def __init__(
-        self, model: torch.nn.Module, normalise: bool = True, pre_emphasis: float = 0.0, rest_frames: int = 0
+        self, model: nn.Module, normalise: bool = True, pre_emphasis: float = 0.0, rest_frames: int = 0
     ) -> None:
         """model: transformers' HubertModel or Wav2Vec2Model
 
@@ -103,17 +105,59 @@ class HubertEncoder:
         if self.normalise:
             x = (x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-7)
         x = fit(x, frames * SAMPLES_PER_FRAME)
-        convolved = self.model.feature_extractor(reflect(x)[None].to(device))  # (1, 512, about 2 frames)
+        convolved = self.convolve(reflect(x)[None, None].to(device))  # (1, 512, 2 frames)
         resampled = F.interpolate(convolved, size=frames, mode="linear", align_corners=True).transpose(1, 2)
         hidden = self.model.feature_projection(resampled)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # wav2vec2 also returns what goes in
         states = self._layers(hidden)
         return torch.stack(states, dim=2)[0].float().cpu().numpy()
 
+    @torch.inference_mode()
+    def convolve(self, wave: Tensor) -> Tensor:
+        """(1, 1, n) -> (1, channels, m): the model's convolutions, a stretch of sound at a time.
+
+        The first layer alone would otherwise hold some 20 MB for each second, three times over.
+        """
+        layers = self.model.feature_extractor.conv_layers
+        first, rest = layers[0], layers[1:]
+        whole = isinstance(getattr(first, "layer_norm", None), nn.GroupNorm)  # over the piece's whole length
+        if whole:
+            mean, deviation = self._statistics(wave)
+        out = []
+        for stretch in stretches(wave, self.model.config.conv_kernel, self.model.config.conv_stride):
+            if whole:
+                group = first.layer_norm
+                x = (first.conv(stretch) - mean) * (group.weight[:, None] / deviation) + group.bias[:, None]
+                x = first.activation(x)
+            else:
+                x = first(stretch)
+            for layer in rest:
+                x = layer(x)
+            out.append(x)
+        return torch.cat(out, dim=2)
+
+    def _statistics(self, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (channels, 1) of the first convolution's outputs over all of the piece."""
+        config, first = self.model.config, self.model.feature_extractor.conv_layers[0]
+        counts, means, variances = [], [], []
+        for stretch in stretches(wave, config.conv_kernel[:1], config.conv_stride[:1]):
+            variance, mean = torch.var_mean(first.conv(stretch)[0], dim=1, correction=0)
+            counts.append((stretch.shape[-1] - config.conv_kernel[0]) // config.conv_stride[0] + 1)
+            means.append(mean)
+            variances.append(variance)
+        share = torch.tensor(counts, device=wave.device) / sum(counts)
+        means, variances = torch.stack(means, dim=1), torch.stack(variances, dim=1)  # (channels, stretches)
+        mean = (share * means).sum(1, keepdim=True)
+        variance = (share * (variances + (means - mean).square())).sum(1, keepdim=True)
+        return mean, torch.sqrt(variance + first.layer_norm.eps)
+
     def _layers(self, hidden: Tensor) -> list[Tensor]:
         """The transformer's output after each layer; the embedding before the first is left out."""
         states: list[Tensor] = []
-        take = lambda module, args, output: states.append(output[0] if isinstance(output, tuple) else output)  # noqa: E731
+
+        def take(module: nn.Module, arguments: tuple, output) -> None:
+            states.append(output[0] if isinstance(output, tuple) else output)
+
         hooks = [layer.register_forward_hook(take) for layer in self.model.encoder.layers]
         try:
             self.model.encoder(hidden)
@@ -121,6 +165,18 @@ class HubertEncoder:
             for hook in hooks:
                 hook.remove()
         return states
+
+
+def stretches(wave: Tensor, kernels: Sequence[int], strides: Sequence[int]) -> Iterator[Tensor]:
+    """Views of wave (..., n) whose outputs through such convolutions, joined, are those of the whole."""
+    field, stride = 1, math.prod(strides)
+    for kernel, step in zip(reversed(kernels), reversed(strides)):
+        field = (field - 1) * step + kernel
+    outputs = (wave.shape[-1] - field) // stride + 1
+    at_once = max(1, STRETCH // stride)
+    for start in range(0, outputs, at_once):
+        stop = min(outputs, start + at_once)
+        yield wave[..., start * stride : (stop - 1) * stride + field]
 
 
 def fit(wave: Tensor, samples: int) -> Tensor:

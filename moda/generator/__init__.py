@@ -1,1 +1,1 @@
-"""The motion generator: flow matching with a multi-stream transformer; knows neither files' sounds nor pictures."""
+"""The motion generator: speech features and a source's motion in, Motion out. It knows no files and no pictures."""

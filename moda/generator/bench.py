@@ -74,6 +74,7 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
     for _ in range(runs):
         start = previous_time = time.perf_counter()
         for _ in sampler.solve(audio, previous, noise):
+            _wait(device)
             now = time.perf_counter()
             steps.append(now - previous_time)
             previous_time = now
@@ -104,9 +105,16 @@ def _stage(name: str, call: Callable[[], None], mine: float, theirs: float, mode
 def _time(call: Callable[[], object], device: torch.device) -> float:
     start = time.perf_counter()
     call()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    """GPUs work on after the call has come back."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def _row(name: str, seconds: float, gflop: float, published: float, peak: float) -> Row:

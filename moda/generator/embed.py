@@ -24,6 +24,7 @@ def sinusoid(time: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # kept for whoever comes next, who may be training
 def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin, (frames, 1, head_dim) float32: channels 2i and 2i+1 share the frequency 256^(-2i/head_dim)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim

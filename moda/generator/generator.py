@@ -128,11 +128,11 @@ class SegmentSampler:
         """audio (N, layers, width), previous (dim,) -> (N, dim), all normalised."""
         noise = torch.randn(len(audio), len(previous), generator=self.random) * self.noise_scale
         *_, sample = self.solve(audio, previous, noise)
-        return sample.numpy()
+        return sample.cpu().numpy()
 
     @torch.inference_mode()
     def solve(self, audio: np.ndarray, previous: np.ndarray, noise: Tensor) -> Iterator[Tensor]:
-        """The samples (N, dim) float32 after every step, from the noise (N, dim) on."""
+        """The samples (N, dim) float32 after every step, from the noise (N, dim) on; on the model's device."""
         n = len(audio)
         tokens = self.model.audio_embedder(self._tensor(audio)[None])
         if self.branches == 2:
@@ -142,7 +142,7 @@ class SegmentSampler:
         if self.branches == 2:
             velocity = flow.guided(velocity, self.guidance)
         for x in flow.euler(velocity, noise[None].to(self.device), self.steps):
-            yield x[0].cpu()
+            yield x[0]
 
     def _velocity(self, tokens: Tokens, previous: Tensor, x: Tensor, step: int) -> Tensor:
         """(1, N, dim) -> (branches, N, dim) float32: the solver adds up in single precision whatever the model uses."""
