@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable
 from copy import deepcopy
@@ -37,6 +38,7 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
     """
     config = TrainingConfig.load(path)
     torch.set_num_threads(config.threads)
+    torch.set_flush_denormal(True)  # gates start closed, and what trickles through them is slow to multiply
     run = Run(config, progress or (lambda part: None))
     while run.step < config.steps:
         run.advance()
@@ -65,7 +67,10 @@ class Run:
         from moda.audio.speech import EMBEDDED, SpeechEncoder
 
         config = self.config
-        folder = self.encoder_folder = EMBEDDED if config.encoder == "embedded" else Path(config.encoder)
+        # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
+        folder = self.encoder_folder = config.out / "encoder"
+        if not folder.exists():
+            shutil.copytree(EMBEDDED if config.encoder == "embedded" else config.encoder, folder, ignore=_not_encoder)
         encoder = SpeechEncoder.load(folder)
         if encoder.width != config.model.audio_width:
             raise ModaError(f"audio_width is {config.model.audio_width}, but the encoder in {folder} gives {encoder.width}")
@@ -182,6 +187,10 @@ class Run:
         from moda.weights.load import save_model
 
         return save_model(self.config.out / "model", self.mean_model, self.statistics, self.encoder_folder)
+
+
+def _not_encoder(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith("encoder.")]
 
 
 def _groups(space: str) -> dict[str, list[int]]:
