@@ -196,7 +196,7 @@ def test_round_trip_on_a_real_clip(shared, portrait):
     from moda.face.landmarks import follow_face
     from moda.face.tracking import motion_of
 
-    motion = track(shared / "video" / "train" / "obama_1.mp4").motion[:250]
+    motion = track(shared / "data" / "video" / "train" / "obama_1.mp4").motion[:250]
     source = read_portrait(portrait)
     renderer = MeshRenderer()
     p = renderer.prepare(source)

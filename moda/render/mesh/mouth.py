@@ -17,7 +17,7 @@ from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTE
 FINE = 6  # points drawn for each of a contour's segments
 CLOSED = 0.012  # eye distances: lips no further apart than this touch
 PARTED = 0.04  # from here on the gap is a gap; between, it fades in
-AS_PICTURED = 0.03  # so near (sum of the lips' offsets) to its own open mouth, the picture shows itself
+AS_PICTURED = 0.2  # so near (sum of the lips' offsets) to its own open mouth, the picture shows itself
 
 
 def _spline(n: int, fine: int) -> np.ndarray:
