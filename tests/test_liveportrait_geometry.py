@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from moda.errors import ModaError
 from moda.motion import Motion
 from moda.render.liveportrait import keypoints
-from moda.render.liveportrait.crop import SCALE, SHIFT, SIZE, crop_matrix, input_crop
+from moda.render.liveportrait.crop import SCALE, SHIFT, SIZE, crop_matrix, cut, input_crop
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "lp_keypoints.safetensors")
 
@@ -165,6 +165,22 @@ def test_the_networks_see_the_same_square_at_half_the_size():
     np.testing.assert_allclose(large, half, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", [40, 160])  # of the face: the square enlarges it, and shrinks it
+def test_a_cut_shows_each_place_where_the_matrix_says(size):
+    import cv2
+
+    from moda.render.paste import Crop
+
+    crop = input_crop(Crop(crop_matrix(face(25, (610, 530), size)), SIZE))
+    assert (crop.scale > 1) == (size == 40)
+    for place in [(610, 530), (625, 550), (600, 515)]:
+        picture = np.zeros((1100, 1200, 3), np.uint8)
+        cv2.circle(picture, place, 4, (255, 255, 255), -1)
+        shown = cut(picture, crop)[..., 0].astype(float)
+        centre = (np.indices(shown.shape)[::-1] * shown).sum(axis=(1, 2)) / shown.sum()
+        np.testing.assert_allclose(centre, crop.points(np.array(place)), atol=0.2)
+
+
 @pytest.mark.parametrize(
     "turned", [0, pytest.param(20, marks=pytest.mark.xfail(reason="Paster bounds a turned square by two corners"))]
 )
@@ -177,7 +193,7 @@ def test_a_square_cut_and_pasted_back_leaves_the_picture(turned):
     rough = np.random.default_rng(0).integers(0, 255, (12, 15, 3), dtype=np.uint8)
     picture = cv2.resize(rough, (600, 480), interpolation=cv2.INTER_CUBIC)
     crop = Crop(crop_matrix(face(turned, (300, 230), 60)), SIZE)
-    pasted = Paster(picture, crop).paste(crop.cut(picture))
+    pasted = Paster(picture, crop).paste(cut(picture, crop))
     assert np.abs(pasted.astype(int) - picture).max() <= 4
     white = Paster(picture, crop).paste(np.full((SIZE, SIZE, 3), 255, np.uint8))
     corners = np.array([[60, 60], [450, 60], [60, 450], [450, 450]])  # of the square, inside the soft edge

@@ -50,3 +50,17 @@ def input_crop(crop: Crop) -> Crop:
     k = INPUT / crop.size
     shift = np.array([[0, 0, (k - 1) / 2]] * 2)  # pixel centres lie at +0.5
     return replace(crop, matrix=k * crop.matrix + shift, size=INPUT)
+
+
+def cut(image: np.ndarray, crop: Crop) -> np.ndarray:
+    """(H, W, 3) uint8 -> (size, size, 3) uint8, the square however it is turned; beyond the picture it is mirrored.
+
+    Where it shrinks, what is between its pixels is averaged.
+    """
+    import cv2
+
+    if crop.scale < 1:
+        lost = 0.5 * np.sqrt(1 / crop.scale**2 - 1)  # pixels of the picture
+        image = cv2.GaussianBlur(image, (0, 0), lost, borderType=cv2.BORDER_REFLECT_101)
+    size = (crop.size, crop.size)
+    return cv2.warpAffine(image, crop.matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)

@@ -16,7 +16,7 @@ from moda.face.source import Source
 from moda.motion import Motion, join
 from moda.render.liveportrait import keypoints
 from moda.render.liveportrait.appearance import Appearance
-from moda.render.liveportrait.crop import SIZE, crop_matrix, input_crop
+from moda.render.liveportrait.crop import SIZE, crop_matrix, cut, input_crop
 from moda.render.liveportrait.decoder import Decoder
 from moda.render.liveportrait.extractor import Extractor
 from moda.render.liveportrait.files import read_network
@@ -96,7 +96,7 @@ class LivePortraitRenderer:
         from moda.render.paste import Crop
 
         crop = Crop(crop_matrix(source.landmarks), SIZE)
-        picture = self._pictures([input_crop(crop).cut(source.image)])
+        picture = self._pictures([cut(source.image, input_crop(crop))])
         heads = self._heads(picture)
         motion = keypoints.motion_of(heads)
         identity = heads["kp"].reshape(-1, 3)
@@ -164,7 +164,7 @@ class LivePortraitRenderer:
                 continue
             if square is None:
                 square = input_crop(Crop(crop_matrix(landmarks, upright=False), SIZE))
-            waiting.append(square.cut(shown[0]))
+            waiting.append(cut(shown[0], square))
             if len(waiting) == self.batch:
                 measure()
         if waiting:
