@@ -21,7 +21,7 @@ from moda.motion.explicit import IRISES, LIDS, NECK_PIVOT
 from moda.render.mesh.basis import basis
 from moda.render.mesh.topology import EYES, FACE_OVAL, IRIS_RINGS, LIP_LOWER, LIP_UPPER
 
-STEP = 4  # pixels between nodes
+NODES = 128  # along the square's side, at least: 4 pixels apart at 512
 # The head with its hair, head-fixed, eye distances: an ellipsoid whose outline turns with the skull.
 HEAD_CENTRE, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
@@ -91,8 +91,9 @@ class Field:
     def __init__(self, pose: HeadPose, shape: np.ndarray, size: int) -> None:
         """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured."""
         self.size, self.source = size, Placement.of(pose)
-        self.nodes = (size + STEP - 1) // STEP + 1
-        line = np.arange(self.nodes, dtype=np.float32) * STEP
+        self.step = max(1, size // NODES)  # pixels between nodes
+        self.nodes = -(-size // self.step) + 1
+        line = np.arange(self.nodes, dtype=np.float32) * self.step
         self.pixels = np.stack(np.meshgrid(line, line), axis=-1)  # (N, N, 2)
         units = (self.pixels - pose.centre[:2]) / pose.scale  # eye distances in the picture
         place = ((pose.place(shape)[:, :3] - pose.centre) / pose.scale).astype(np.float64)
@@ -141,7 +142,7 @@ class Field:
         below = level[..., 1] + HEAD_CENTRE[1] - chin * pose.rotation[1, 1]
         follow = follow * (1 - smoothstep((below - NECK[0]) / (NECK[1] - NECK[0])))
         follow = cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0)
-        return (follow * (edge >= STEP / pose.scale))[..., None].astype(np.float32)
+        return (follow * (edge >= self.step / pose.scale))[..., None].astype(np.float32)
 
     def _expression(self, units, place, shape, pose) -> None:
         """Per node of the face's box: the linear map from offsets of the skin's points to its displacement."""
@@ -149,7 +150,7 @@ class Field:
         low, high = np.array([-1.55, -1.25]), np.array([1.55, chin + 1.0])
         corners = np.array([[x, y, 0.3] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.rotation.T
         box = np.concatenate([corners[:, :2].min(0), corners[:, :2].max(0)]) * pose.scale
-        box = (box + np.tile(pose.centre[:2], 2)) / STEP
+        box = (box + np.tile(pose.centre[:2], 2)) / self.step
         x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, self.nodes - 2)
         x1, y1 = np.clip(np.ceil(box[2:]).astype(int), 2, self.nodes)
         self.box = slice(y0, y1), slice(x0, x1)
@@ -192,14 +193,14 @@ class Field:
         b(y) = -d(y + b(y)), by iteration: first on every fourth node, where steps are cheap, then on all nodes,
         and between them linearly.
         """
-        coarse = _nodes(box, 4 * STEP)
-        back = _iterate(np.ascontiguousarray(forward[::4, ::4]), 4 * STEP, coarse, None, 10)
-        fine = _nodes(box, STEP)
-        back = _iterate(forward, STEP, fine, _refine(back, coarse, 4 * STEP, *fine), 3)
+        coarse = _nodes(box, 4 * self.step)
+        back = _iterate(np.ascontiguousarray(forward[::4, ::4]), 4 * self.step, coarse, None, 10)
+        fine = _nodes(box, self.step)
+        back = _iterate(forward, self.step, fine, _refine(back, coarse, 4 * self.step, *fine), 3)
         rows, columns = box
         x = np.arange(columns.start, columns.stop, dtype=np.float32)
         y = np.arange(rows.start, rows.stop, dtype=np.float32)
-        at = _refine(back, fine, STEP, x, y)
+        at = _refine(back, fine, self.step, x, y)
         at[..., 0] += x
         at[..., 1] += y[:, None]
         return at
