@@ -38,6 +38,9 @@ def rotate(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
     if rope is None:
         return x
     cos, sin = rope
+    if x.device.type == "cpu" and x.dtype == torch.float32:  # as complex numbers: one pass instead of six
+        turn = torch.complex(cos[..., ::2], sin[..., ::2])
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
     turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
     return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
 
