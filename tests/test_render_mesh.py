@@ -216,3 +216,21 @@ def test_round_trip_on_a_real_clip(shared, portrait):
     assert r(lip_gap(back.exp), lip_gap(driving.exp)) >= 0.9
     assert r(back.yaw, driving.yaw) >= 0.95
     assert r(back.pitch, driving.pitch) >= 0.95
+
+
+def test_an_open_mouth_without_teeth_is_drawn_some(portrait):
+    """A dark opening in the picture is no reason to have dark teeth; the picture at rest stays as it is."""
+    import cv2
+
+    from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER
+
+    source = read_portrait(portrait)
+    image = source.image.copy()
+    inside = np.concatenate([source.landmarks[LIP_INNER_UPPER, :2], source.landmarks[LIP_INNER_LOWER[::-1], :2]])
+    cv2.fillPoly(image, [inside.round().astype(np.int32)], (40, 16, 14))
+    renderer = MeshRenderer(SIZE)
+    p = renderer.prepare(replace(source, image=image))
+    assert (one(renderer, p, p.motion) == p.image).all()
+    assert p.mouth.inside.parted and not p.mouth.inside.own
+    toothy = renderer.prepare(source)
+    assert toothy.mouth.inside.own

@@ -57,7 +57,7 @@ class Mouth:
 
     def _changed(self, exp: np.ndarray) -> float:
         """0 where the mouth is as the picture has it, and so open that the picture shows its inside; else 1."""
-        if not self.inside.own:
+        if not self.inside.parted:
             return 1.0
         return float(smoothstep(np.abs(exp - self.exp)[LIPS].sum() / AS_PICTURED))
 

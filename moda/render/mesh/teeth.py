@@ -19,6 +19,7 @@ RES = 200  # texture pixels an eye distance
 HALF_WIDTH, ABOVE, BELOW = 0.6, 0.45, 0.45  # a texture's reach about the line of the closed lips
 BEHIND = 0.08  # how far behind the lips the teeth stand
 OWN_TEETH = 0.04  # a mouth that is open wider than this in the picture shows teeth of its own
+DARK = 0.45  # of white: an inside no brighter than this shows no teeth
 MOUTH_WIDTH = 0.78  # between the inner corners, for which the teeth below are drawn
 
 # From the middle outwards: width and edge height of each tooth (lower edge of upper teeth, upper edge of lower ones).
@@ -28,6 +29,9 @@ JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
 
 TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
 GUM, TONGUE, THROAT = np.array([0.66, 0.38, 0.36]), np.array([0.66, 0.34, 0.32]), np.array([0.22, 0.085, 0.075])
+
+# Shade between lips is lit by flesh: less of it in the red than in the blue.
+FLESH = np.array([0.7, 1.1, 1.2], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -132,9 +136,11 @@ def texture_affine(origin: np.ndarray, placement: Placement) -> np.ndarray:
 class Interior:
     """What lies between the lips of one source."""
 
-    def __init__(self, upper: Layer, lower: Layer, tongue: Layer, origin: np.ndarray, white: np.ndarray, soft: float, own: bool):
+    def __init__(self, upper: Layer, lower: Layer, tongue: Layer, origin: np.ndarray, white: np.ndarray, soft: float, own: bool,
+                 parted: bool) -> None:
+        """own: the upper teeth are the picture's. parted: its lips are, whatever they show."""
         self.upper, self.lower, self.tongue = upper, lower, tongue
-        self.origin, self.white, self.soft, self.own = origin, white, soft, own
+        self.origin, self.white, self.soft, self.own, self.parted = origin, white, soft, own, parted
 
     def _place(self, layer: Layer, placement, shift, origin, size) -> np.ndarray:
         matrix = texture_affine(self.origin + shift, placement)
@@ -169,15 +175,14 @@ class Interior:
         dark = 0.78 if self.own else 0.45  # its own teeth carry their own shadows already
         wide = dark + (1 - dark) * smoothstep(np.float64(gap / unit / 0.11))
         shade = (0.6 + 0.4 * smoothstep(under / 0.045)) * (0.75 + 0.25 * smoothstep(over / 0.04)) * side * wide
-        inner *= shade[..., None].astype(np.float32)
+        inner *= shade[..., None].astype(np.float32) ** FLESH
         return inner
 
 
-def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The portrait's own upper teeth, where its lips are parted.
+def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np.ndarray):
+    """The upper teeth that a portrait shows between its parted lips, or None where it shows none.
 
-    back: (2, 3) texture pixels -> the square's. -> colour (h, w, 3), alpha (h, w), and where the texture is theirs
-    (h, w): in their columns all below the upper lip.
+    back: (2, 3) texture pixels -> the square's. white: (3,) its light. -> colour (h, w, 3), alpha (h, w).
     """
     x, y = _canvas()
     size = x.shape[::-1]
@@ -188,20 +193,26 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray) -> tuple[
     top, bottom = np.interp(at, upper[:, 0], upper[:, 1]), np.interp(at, lower[:, 0], lower[:, 1])
     rows = np.arange(size[1])[:, None]
     within = (rows > top) & (rows < bottom) & (at > upper[0, 0]) & (at < upper[-1, 0])
+    if within.sum() < 100:
+        return None
     # Teeth are bright and grey, lips red: the lowest bright grey pixel of a column is its edge.
     grey = colour.mean(axis=-1)
     red = (colour[..., 0] - colour[..., 1:].mean(axis=-1)) / (grey + 1)
     bright = np.percentile(grey[within], 90)
+    if bright < DARK * white.mean():
+        return None
     teeth = within & (grey > 0.6 * bright) & (red < np.percentile(red[within & (grey > 0.8 * bright)], 75) + 0.12)
-    shown = teeth | (within & (grey < 0.4 * bright))  # and the dark beside them
-    edge = np.where(shown.any(axis=0), np.where(shown, rows, 0).max(axis=0), top)
-    edge = np.minimum(cv2.blur(np.float32(edge)[None], (9, 1))[0] + 2, bottom)
-    lip = smoothstep((red - 0.12 - np.median(red[teeth])) / 0.15) * smoothstep((grey / bright - 0.35) / 0.1)
-    inside = smoothstep((rows - top) / 4 + 0.5) * smoothstep((edge - rows) / 5 + 0.5)
-    ends = np.minimum(at - upper[0, 0], upper[-1, 0] - at) / 8
-    toothless = 1 - cv2.blur(np.float32(teeth.any(axis=0))[None], (9, 1))[0]
-    alpha = inside * smoothstep(ends) * (1 - lip * toothless)  # beside the last tooth the dark comes along, no lip
-    return colour, alpha, smoothstep((rows - top) / 8) * smoothstep(ends)
+    toothed = cv2.blur(np.float32(teeth.any(axis=0))[None], (9, 1))[0]
+    edge = np.where(teeth.any(axis=0), np.where(teeth, rows, 0).max(axis=0) + 2, top + 0.75 * (bottom - top))
+    edge = np.minimum(cv2.blur(np.float32(edge)[None], (9, 1))[0], bottom)
+    soft = 5 + 12 * (1 - toothed)  # beside the last tooth all is shadow
+    ends = smoothstep(np.minimum(at - upper[0, 0], upper[-1, 0] - at) / 8)
+    alpha = smoothstep((edge - rows) / soft + 0.5) * smoothstep((rows - top) / (0.1 * RES) + 1) * ends
+    # A lip that rises further than in the picture shows more of the same.
+    seen = np.maximum(rows, np.minimum(top + 3, edge)).astype(np.float32)
+    x = np.broadcast_to(at.astype(np.float32), seen.shape)
+    colour = cv2.remap(colour, np.ascontiguousarray(x), seen, cv2.INTER_LINEAR)
+    return colour, alpha
 
 
 def interior(image, points, shape, exp, placement: Placement) -> Interior:
@@ -211,17 +222,13 @@ def interior(image, points, shape, exp, placement: Placement) -> Interior:
     stretch = float(np.clip(np.linalg.norm(corners[1] - corners[0]) / MOUTH_WIDTH, 0.75, 1.3))
     rest = (shape[13] - exp[INDEX["lip_upper_inner"]] + shape[14] - exp[INDEX["lip_lower_inner"]]) / 2
     origin = np.array([corners[:, 0].mean(), rest[1], rest[2] + BEHIND], dtype=np.float64)
-    own = None
-    if np.linalg.norm(shape[14] - shape[13]) > OWN_TEETH:
-        back = texture_affine(origin, placement)
-        colour, alpha, theirs = own = own_teeth(image, points, back)
-        strong = alpha > 0.9
-        if strong.sum() > 50:
-            white = np.percentile(colour[strong], 80, axis=0) / TOOTH
-    upper = _row(UPPER_TEETH, 1.0, 0.17, white, stretch, 0.94)
-    lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80)
+    parted = bool(np.linalg.norm(shape[14] - shape[13]) > OWN_TEETH)
+    own = own_teeth(image, points, texture_affine(origin, placement), white) if parted else None
     if own:
-        drawn = upper.rgba * (1 - theirs[..., None])
-        mine = Layer.of(colour, alpha).rgba
-        upper = Layer((mine + drawn * (1 - alpha[..., None])).astype(np.float32))
-    return Interior(upper, lower, _tongue(white), origin, white, detail(image, points), own is not None)
+        colour, alpha = own
+        white = np.percentile(colour[alpha > 0.9 * alpha.max()], 80, axis=0) / TOOTH
+        upper = Layer.of(colour, alpha)
+    else:
+        upper = _row(UPPER_TEETH, 1.0, 0.17, white, stretch, 0.94)
+    lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80)
+    return Interior(upper, lower, _tongue(white), origin, white, detail(image, points), own is not None, parted)
