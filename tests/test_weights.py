@@ -246,6 +246,12 @@ def test_files_that_are_missing_or_unsafe_are_named(tmp_path):
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModaError, match="cannot write into .*file"):
+        convert(originals(tmp_path / "in"), tmp_path / "file" / "out", TINY)
+
+
 def test_a_saved_model_loads_in_half_precision(tmp_path):
     (tmp_path / "encoder.safetensors").write_bytes(b"sound")
     (tmp_path / "encoder.json").write_text("{}")

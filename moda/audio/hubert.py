@@ -68,7 +68,7 @@ class HubertEncoder:
             if (folder / "preprocessor_config.json").is_file():
                 normalise = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True).do_normalize
         except Exception as error:  # of configs, of files and of shapes: many kinds
-            raise ModaError(f"the HuBERT in {folder} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+            raise ModaError(f"the HuBERT in {folder} cannot be loaded: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from error
         if model.config.model_type not in ("hubert", "wav2vec2"):
             raise ModaError(f"{folder} holds a {model.config.model_type!r} model, but hubert or wav2vec2 is needed")
         # The vector that hides parts of the input in pre-training is not used here, and some files lack it.

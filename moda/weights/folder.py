@@ -66,13 +66,18 @@ def list_weights() -> list[str]:
     for name in ("embedded", "official"):
         try:
             folder = resolve(name)
+            parts = read_config(folder)
         except ModaError as error:
             lines.append(f"{name}: {error}")
             continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        parts = read_config(folder)
         lines.append(
             f"{name}: {folder}, {size / 1e6:.1f} MB, {parts['encoder']['name']} -> generator "
             f"({parts['generator'].get('space')}) -> {parts['renderer']['name']}"
         )
     return lines
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

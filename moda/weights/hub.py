@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from moda.errors import ModaError
-from moda.weights.folder import home
+from moda.weights.folder import first_line, home
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -70,7 +70,7 @@ def fetch(
     try:
         info = HfApi(endpoint=endpoint).model_info(repository, files_metadata=True)
     except Exception as error:  # of connections, of requests and of the hub: many kinds
-        raise ModaError(f"the hub cannot be asked for {repository}: {_first_line(error)}") from error
+        raise ModaError(f"the hub cannot be asked for {repository}: {first_line(error)}") from error
     report(f"{repository}: licence {(info.card_data or {}).get('license') or 'not stated'}, {endpoint or 'huggingface.co'}")
     stated = {sibling.rfilename: sibling for sibling in info.siblings or []}
     missing = [file for file in files if file not in stated]
@@ -105,7 +105,7 @@ def _fetch_file(url: str, part: Path, size: int | None, progress: Callable[[floa
                     if progress and size:
                         progress(have / size)
     except (OSError, http.client.HTTPException) as error:
-        raise ModaError(f"{url} broke off: {_first_line(error)}; the same command goes on from there") from error
+        raise ModaError(f"{url} broke off: {first_line(error)}; the same command goes on from there") from error
 
 
 def is_as_stated(path: Path, stated: RepoSibling) -> bool:
@@ -124,7 +124,3 @@ def _digest(path: Path, digest) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from moda.errors import ModaError
 from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
+from moda.weights.folder import first_line
 from moda.weights.load import check, write_config
 from moda.weights.names import published_generator
 
@@ -54,7 +56,10 @@ def convert(folder: str | os.PathLike, out: str | os.PathLike | None = None, con
     renderer = {stem: _find(folder, stem + ".pth") for stem in RENDERER}
     hubert = _find_hubert(folder)
 
-    (out / "liveportrait").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "liveportrait").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModaError(f"cannot write into {out}: {error.strerror or error}") from error
     _save(generator_tensors(read_pth(generator), config, generator), out / "generator.safetensors")
     for stem, path in renderer.items():
         _save(fold_spectral(_flat(read_pth(path))), out / "liveportrait" / f"{stem}.safetensors")
@@ -69,7 +74,7 @@ def read_pth(path: Path) -> Mapping:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # broken files raise many kinds
-        raise ModaError(f"{path} cannot be read safely as weights: {str(error).splitlines()[0]}") from error
+        raise ModaError(f"{path} cannot be read safely as weights: {first_line(error)}") from error
     if not isinstance(content, Mapping):
         raise ModaError(f"{path} holds no weights, but a {type(content).__name__}")
     return content
@@ -170,7 +175,7 @@ def _save(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, part, metadata={"format": "pt"})
         os.replace(part, path)
-    except OSError as error:
-        raise ModaError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise ModaError(f"cannot write {path}: {first_line(error)}") from error
     finally:
         part.unlink(missing_ok=True)
