@@ -12,6 +12,7 @@ The 21 points themselves are among the 478; both D and W0 move them by exactly t
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -92,14 +93,18 @@ def fit(people: list[np.ndarray]) -> np.ndarray:
 
 
 def main(paths: list[str]) -> None:
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     from moda.face.tracking import landmarks_of
 
+    if not paths:
+        raise SystemExit("fit_mesh: give the videos of people to fit on")
     people = [landmarks_of(path)[1] for path in paths]
     basis = fit([frames[~np.isnan(frames).any(axis=(1, 2))] for frames in people])
     file = Path(__file__).parents[1] / "render" / "mesh" / "basis.safetensors"
-    save_file({"basis": basis.astype(np.float16)}, file)
+    part = file.with_name(file.name + ".part")
+    part.write_bytes(save({"basis": basis.astype(np.float16)}))
+    os.replace(part, file)
 
 
 if __name__ == "__main__":
