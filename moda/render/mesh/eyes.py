@@ -120,10 +120,10 @@ class Eye:
         disc = 1 - smoothstep((r - self.radius * 0.95) / max(1.5, 0.15 * self.radius))
         alpha = (disc * ~inside)[..., None]
         ball = ball * (1 - alpha) + fill * alpha
+        # its own pixels within, blending over the last ones into what is made up
         soft = cv2.GaussianBlur(ball.astype(np.float32), (0, 0), 0.8)
-        keep = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 0.7)[..., None]
-        keep = np.where(inside[..., None], np.maximum(keep, 0.0), 0.0)
-        return np.where(inside[..., None], self.texture * keep + soft * (1 - keep), soft).astype(np.uint8)
+        keep = (cv2.GaussianBlur(inside.astype(np.float32), (0, 0), 0.7) * inside)[..., None]
+        return (self.texture * keep + soft * (1 - keep) + 0.5).astype(np.uint8)
 
     def draw(self, image: np.ndarray, upper: float, lower: float, gaze: np.ndarray) -> bool:
         """Into `image` (the square, changed in place): offsets of the lids' middles from the picture, as lids meet at

@@ -66,7 +66,7 @@ class PreparedMesh:
 
 
 class MeshRenderer:
-    """Source + explicit Motion -> frames, 8 ms or so each."""
+    """Source + explicit Motion -> frames, about 10 ms each at 512 pixels on one core."""
 
     space = "explicit"
 

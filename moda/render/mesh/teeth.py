@@ -36,7 +36,7 @@ FLESH = np.array([0.7, 1.1, 1.2], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Layer:
-    """colour: (h, w, 3) float32 0..255, premultiplied; alpha: (h, w)."""
+    """rgba: (h, w, 4) float32, colour 0..255 already times alpha 0..1."""
 
     rgba: np.ndarray
 
@@ -95,10 +95,10 @@ def _row(teeth, sign: float, gum_at: float, white: np.ndarray, stretch: float, d
         u = (x - start - width / 2) / (width / 2)  # -1..1 across the tooth
         # a rounded edge, its corners rounder on the outer side
         corner = 0.022 * np.clip(np.abs(u), 0, 1) ** 4 + 0.010 * np.clip(u, 0, 1) ** 3
-        inward = (edge * 1.0 - sign * corner - y) * sign  # >0 within the tooth, from its edge
+        inward = (edge - sign * corner - y) * sign  # >0 within the tooth, from its edge
         cover = smoothstep(inward / soft + 0.5) * smoothstep((1.0 - np.abs(u)) * width / 2 / soft * 0.5 + 0.5)
         cover = np.where(np.abs(u) <= 1.15, cover, 0)
-        gum = smoothstep((inward - gum_at + 0.03 * (1 - np.clip(u, -1, 1) ** 2) * -1) / 0.02)[..., None]
+        gum = smoothstep((inward - gum_at - 0.03 * (1 - np.clip(u, -1, 1) ** 2)) / 0.02)[..., None]
         rounding = 1 - 0.16 * np.clip(np.abs(u), 0, 1) ** 3
         glassy = 0.93 + 0.07 * smoothstep(inward / 0.05)
         far = dim * (1 - 0.11 * number - 0.012 * number**2)
@@ -111,7 +111,8 @@ def _row(teeth, sign: float, gum_at: float, white: np.ndarray, stretch: float, d
     # the gaps between teeth: a thin, soft dark line, not a hole
     filled = cv2.morphologyEx(alpha.astype(np.float32), cv2.MORPH_CLOSE, np.ones((1, 9)))
     gap = (filled - alpha)[..., None]
-    base = cv2.blur(colour.astype(np.float32), (9, 9)) / np.maximum(cv2.blur(alpha.astype(np.float32), (9, 9)), 0.05)[..., None]
+    spread = cv2.blur(alpha.astype(np.float32), (9, 9))[..., None]
+    base = cv2.blur(colour.astype(np.float32), (9, 9)) / np.maximum(spread, 0.05)
     colour = np.where(alpha[..., None] > 0.02, colour, base)
     colour = colour * (1 - gap) + base * 0.62 * gap
     return Layer.of(colour, filled)
@@ -148,7 +149,8 @@ class Interior:
         # INTER_AREA in effect: the texture is at most twice as fine as the square, and soft
         return cv2.warpAffine(layer.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
-    def draw(self, shape, origin, up, low, exp, placement) -> np.ndarray:
+    def draw(self, shape: tuple[int, int], origin: np.ndarray, up: np.ndarray, low: np.ndarray, exp: np.ndarray,
+             placement: Placement) -> np.ndarray:
         """-> (h, w, 3) float32, the box at `origin` filled with the mouth's inside; up, low: the lips' edges in it."""
         unit = placement.scale
         height, width = shape
