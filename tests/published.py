@@ -1,4 +1,4 @@
-"""The published generator in plain numpy, float64, token by token as it was described; and its weights by rule.
+"""The published generator in plain numpy, float64, token by token as described; its weights by rule.
 
 Deliberately naive: 80 copies of every emotion and identity token, nothing shared, nothing cached.
 """
@@ -14,7 +14,10 @@ from moda.generator.config import ModelConfig
 def shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The state dict of the published code, for any sizes."""
     D, d, hidden = c.width, c.head_dim, c.hidden
-    out: dict[str, tuple[int, ...]] = {"null_audio_feat": (1, 1, 1, 1, c.audio_width), "null_motion_feat": (1, 1, c.motion_dim)}
+    out: dict[str, tuple[int, ...]] = {
+        "null_audio_feat": (1, 1, 1, 1, c.audio_width),
+        "null_motion_feat": (1, 1, c.motion_dim),
+    }
 
     def linear(name: str, inputs: int, outputs: int) -> None:
         out[f"talking_head_dit.{name}.weight"] = (outputs, inputs)
@@ -34,7 +37,14 @@ def shapes(c: ModelConfig) -> dict[str, tuple[int, ...]]:
             for qkv, qn, kn, proj, mlp, ada in [
                 ("qkv_xs", "xs_q_norm", "xs_k_norm", "xs_proj", "xs_mlp", "adaLN_modulation_xs"),
                 *[
-                    (f"qkv_au{s}", f"au_q_norm{s}", f"au_k_norm{s}", f"au_proj{s}", f"audio_mlp{s}", f"adaLN_modulation_audio{s}")
+                    (
+                        f"qkv_au{s}",
+                        f"au_q_norm{s}",
+                        f"au_k_norm{s}",
+                        f"au_proj{s}",
+                        f"audio_mlp{s}",
+                        f"adaLN_modulation_audio{s}",
+                    )
                     for s in streams
                 ],
             ]:
@@ -72,10 +82,13 @@ class Reference:
     def embed(self, name: str, x: np.ndarray) -> np.ndarray:
         return self.linear(f"{name}_embedder.mlp.2", silu(self.linear(f"{name}_embedder.mlp.0", x)))
 
-    def heads(self, qkv: np.ndarray, q_norm: str, k_norm: str, positions: np.ndarray | None) -> list[np.ndarray]:
+    def heads(
+        self, qkv: np.ndarray, q_norm: str, k_norm: str, positions: np.ndarray | None
+    ) -> list[np.ndarray]:
         """(N, 3D) -> q, k, v (H, N, d)."""
         q, k, v = (
-            part.reshape(len(qkv), self.c.heads, self.c.head_dim).transpose(1, 0, 2) for part in np.split(qkv, 3, axis=1)
+            part.reshape(len(qkv), self.c.heads, self.c.head_dim).transpose(1, 0, 2)
+            for part in np.split(qkv, 3, axis=1)
         )
         q = rms(q, 1e-5) * self.w[q_norm + ".weight"]
         k = rms(k, 1e-5) * self.w[k_norm + ".weight"]
@@ -96,7 +109,9 @@ class Reference:
             mods.append(np.split(self.linear(f"{b}.adaLN_modulation_{xs_or_audio}.1", silu(c)), 6))
             h = rms(x, 1e-6) * (1 + mods[-1][1]) + mods[-1][0]
             q, k = ("xs_q_norm", "xs_k_norm") if s == "xs" else (f"au_q_norm{s[2:]}", f"au_k_norm{s[2:]}")
-            parts.append(self.heads(self.linear(f"{b}.attn1.qkv_{s}", h), f"{b}.attn1.{q}", f"{b}.attn1.{k}", at))
+            parts.append(
+                self.heads(self.linear(f"{b}.attn1.qkv_{s}", h), f"{b}.attn1.{q}", f"{b}.attn1.{k}", at)
+            )
         attended = self.attend(*(np.concatenate([p[i] for p in parts], axis=1) for i in range(3)))
         out, start = [], 0
         for x, s, m in zip(xs, names, mods):
@@ -119,9 +134,15 @@ class Reference:
             a = np.maximum(self.linear(f"audio_embedder.proj{i}", a), 0)
         a = rms(self.linear("audio_embedder.proj3", a), 1e-6) * self.w["audio_embedder.norm.weight"]
         at = np.arange(n)
-        x, e, i = self.embed("motion", motion), np.tile(e, (n, 1)), np.tile(self.embed("identity", identity), (n, 1))
+        x, e, i = (
+            self.embed("motion", motion),
+            np.tile(e, (n, 1)),
+            np.tile(self.embed("identity", identity), (n, 1)),
+        )
         for j in range(self.c.depths[0]):
-            x, a, e, i = self.joint(f"blocks4.{j}", c, [x, a, e, i], ["xs", "au1", "au2", "au3"], [at, at, None, None])
+            x, a, e, i = self.joint(
+                f"blocks4.{j}", c, [x, a, e, i], ["xs", "au1", "au2", "au3"], [at, at, None, None]
+            )
         rest = np.concatenate([a, e, i])
         for j in range(self.c.depths[1]):
             x, rest = self.joint(f"blocks2.{j}", c, [x, rest], ["xs", "au"], [at, np.tile(at, 3)])
@@ -131,7 +152,9 @@ class Reference:
             shift, scale, gate = np.split(self.linear(f"{b}.adaLN_modulation_xs.1", silu(c)), 3)
             inner = self.linear(f"{b}.qkv_xs", rms(x, 1e-6) * (1 + scale) + shift)
             qkv, hidden = inner[:, : 3 * self.c.width], inner[:, 3 * self.c.width :]
-            attended = self.attend(*self.heads(qkv, f"{b}.attn1.xs_q_norm", f"{b}.attn1.xs_k_norm", np.tile(at, 4)))
+            attended = self.attend(
+                *self.heads(qkv, f"{b}.attn1.xs_q_norm", f"{b}.attn1.xs_k_norm", np.tile(at, 4))
+            )
             x = x + gate * self.linear(f"{b}.linear2", np.concatenate([attended, gelu(hidden)], axis=1))
         shift, scale = np.split(self.linear("final_layer.adaLN_modulation.1", silu(c)), 2)
         return self.linear("final_layer.linear", rms(x[:n], 1e-6) * (1 + scale) + shift)

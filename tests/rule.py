@@ -1,4 +1,4 @@
-"""Weights and inputs by rule: whoever knows a tensor's name and shape can compute it, so none need be stored."""
+"""Weights and inputs by rule: whoever knows a tensor's name and shape can compute it, none is stored."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def weight(key: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def state_dict(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Every entry by the rule, but for G's spectral norm vectors and the scheduler's table, which have their own."""
+    """Every entry by the rule, but for spectral norm's vectors and the scheduler's table."""
     tensors = {key: weight(key, tuple(shape)) for key, shape in shapes.items()}
     for key in shapes:
         if key == "scheduler.sigmas":
@@ -41,7 +41,11 @@ def state_dict(shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 def _spectral_vectors(weight_orig: np.ndarray, key_u: str) -> tuple[np.ndarray, np.ndarray]:
     w = weight_orig.astype(np.float64).reshape(len(weight_orig), -1)
-    u = np.random.default_rng(zlib.crc32(key_u.encode())).standard_normal(len(w), dtype=np.float32).astype(np.float64)
+    u = (
+        np.random.default_rng(zlib.crc32(key_u.encode()))
+        .standard_normal(len(w), dtype=np.float32)
+        .astype(np.float64)
+    )
     u /= np.linalg.norm(u)
     for _ in range(30):
         v = w.T @ u

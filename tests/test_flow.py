@@ -34,7 +34,9 @@ def test_more_steps_come_nearer_to_a_curved_flow():
 
         return v
 
-    errors = [(list(flow.euler(velocity(n), noise, n))[-1] - s * noise).abs().max().item() for n in (5, 20, 80)]
+    errors = [
+        (list(flow.euler(velocity(n), noise, n))[-1] - s * noise).abs().max().item() for n in (5, 20, 80)
+    ]
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.02
 
 

@@ -20,7 +20,15 @@ from moda.motion import Motion, join
 from moda.weights.names import published_generator
 
 TINY = replace(
-    PUBLISHED, width=32, heads=4, mlp_ratio=2, depths=(2, 2, 3), audio_layers=3, audio_width=6, audio_hidden=24, rest_frames=0
+    PUBLISHED,
+    width=32,
+    heads=4,
+    mlp_ratio=2,
+    depths=(2, 2, 3),
+    audio_layers=3,
+    audio_width=6,
+    audio_hidden=24,
+    rest_frames=0,
 )
 
 
@@ -41,7 +49,9 @@ def run(generator, frames=200, pieces=(), **options) -> Motion:
     features = randn(3, (frames, 3, 6))
     start = Motion.from_array(randn(4, (1, 70)), "liveportrait")
     options = {"seed": 7, "steps": 3, **options}
-    return join(list(generator.stream(np.split(features, np.cumsum(pieces)), randn(5, (21, 3)), start, **options)))
+    return join(
+        list(generator.stream(np.split(features, np.cumsum(pieces)), randn(5, (21, 3)), start, **options))
+    )
 
 
 # -- the network ------------------------------------------------------------------------------
@@ -52,7 +62,9 @@ def run(generator, frames=200, pieces=(), **options) -> Motion:
 def test_the_network_computes_what_the_published_one_does(frames, depths):
     config = replace(TINY, depths=depths)
     model = MotionTransformer(config)
-    model.load_state_dict(published_generator({k: torch.from_numpy(v) for k, v in state_dict(shapes(config)).items()}))
+    model.load_state_dict(
+        published_generator({k: torch.from_numpy(v) for k, v in state_dict(shapes(config)).items()})
+    )
     motion, audio, identity = randn(10, (2, frames, 140)), randn(11, (2, frames, 3, 6)), randn(12, (2, 63))
     times, emotions = [1000.0, 437.0], [4, 8]
     with torch.inference_mode():
@@ -81,7 +93,13 @@ def test_an_untrained_model_is_trainable():
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(30):
-        v = model(torch.ones(2, 6, 140), torch.tensor([500.0, 10.0]), torch.ones(2, 6, 3, 6), torch.tensor([1, 8]), torch.ones(2, 63))
+        v = model(
+            torch.ones(2, 6, 140),
+            torch.tensor([500.0, 10.0]),
+            torch.ones(2, 6, 3, 6),
+            torch.tensor([1, 8]),
+            torch.ones(2, 63),
+        )
         loss = (v - torch.linspace(-1, 1, 70)).square().mean()
         optimiser.zero_grad()
         loss.backward()
@@ -96,7 +114,13 @@ def test_training_after_sampling():
     config = replace(TINY, segment=14, overlap=2, width=24, heads=2)
     model = MotionTransformer(config)
     SegmentSampler(model, randn(5, (63,)), 2, 0, 2, 1.5)(randn(6, (14, 3, 6)), randn(7, (70,)), 0)
-    out = model(torch.randn(1, 14, 140), torch.ones(1), torch.randn(1, 14, 3, 6), torch.ones(1, dtype=int), torch.randn(1, 63))
+    out = model(
+        torch.randn(1, 14, 140),
+        torch.ones(1),
+        torch.randn(1, 14, 3, 6),
+        torch.ones(1, dtype=int),
+        torch.randn(1, 63),
+    )
     out.sum().backward()
 
 
@@ -161,16 +185,24 @@ def test_the_seed_decides(generator):
 
 def test_emotion_guidance_and_steps_matter(generator):
     base = run(generator, 20, emotion="anger").to_array()
-    for other in ({"emotion": "fear"}, {"emotion": "anger", "guidance": 3.0}, {"emotion": "anger", "steps": 4}):
+    for other in (
+        {"emotion": "fear"},
+        {"emotion": "anger", "guidance": 3.0},
+        {"emotion": "anger", "steps": 4},
+    ):
         assert np.abs(run(generator, 20, **other).to_array() - base).max() > 1e-3
-    assert np.array_equal(run(generator, 20, emotion=None).to_array(), run(generator, 20, emotion="none").to_array())
-    assert np.array_equal(run(generator, 20, guidance=1.0).to_array(), run(generator, 20, guidance=0.5).to_array())
+    assert np.array_equal(
+        run(generator, 20, emotion=None).to_array(), run(generator, 20, emotion="none").to_array()
+    )
+    assert np.array_equal(
+        run(generator, 20, guidance=1.0).to_array(), run(generator, 20, guidance=0.5).to_array()
+    )
     configured = run(generator, 20, steps=None, guidance=None).to_array()
     assert np.array_equal(configured, run(generator, 20, steps=10, guidance=1.2).to_array())
 
 
 def test_the_noise_scale_calms_its_group(model, generator):
-    """At one step the noise enters a number directly: without it, two seeds agree better there than elsewhere."""
+    """At one step the noise enters a number directly: without it, seeds agree better there than elsewhere."""
     quiet = MotionTransformer(replace(TINY, noise_scale={"lips": 0.0, "face": 1.0, "pose": 1.0}))
     quiet.load_state_dict(model.state_dict())
     quiet = Generator(quiet, generator.statistics)
@@ -218,7 +250,9 @@ def test_joining_segments_equals_the_whole_computation(frames):
         seen.append((window.copy(), previous.copy()))
         return randn(100 + index, (80, 70)) + previous * np.float32(0.1) + window[:, 0]
 
-    out = np.concatenate(list(segments.join(np.split(features, range(7, frames, 7)), sample, randn(2, (70,)), 80, 16)))
+    out = np.concatenate(
+        list(segments.join(np.split(features, range(7, frames, 7)), sample, randn(2, (70,)), 80, 16))
+    )
 
     count = 1 if frames <= 80 else 1 + -(-(frames - 80) // 64)
     padded = np.concatenate([features, np.zeros((80 + 64 * (count - 1) - frames, 1, 1), dtype=np.float32)])

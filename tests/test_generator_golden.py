@@ -1,6 +1,6 @@
-"""The published generator's numbers, with weights by rule (tests/rule.py): bounds are 1e-4 of the outputs' deviation.
+"""The published generator's numbers, with weights by rule (tests/rule.py); bounds: 1e-4 of the deviation.
 
-The parts take a second; the whole network of 373 million weights takes minutes on two cores and is marked slow.
+The parts take a second; the whole network of 373 million weights takes minutes on two cores, marked slow.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def test_smoothing_and_joining():
     close(segments.fuse(old[-16:], new[:16]), g["fuse_out_last16"][0], 1e-6)
 
 
-@pytest.mark.parametrize(("row", "name"), [(-7, "lip_out_standard_is_row_minus7"), (3, "lip_out_standard_is_row3")])
+@pytest.mark.parametrize(
+    ("row", "name"), [(-7, "lip_out_standard_is_row_minus7"), (3, "lip_out_standard_is_row3")]
+)
 def test_lips_post_step(row, name):
     g = golden("moda_post")
     motion = Motion.from_array(randn(401, (30, 70)), "liveportrait")
@@ -129,7 +131,9 @@ def test_the_sources_motion_normalised(shared):
     )  # fmt: skip
     ratio = statistics.ratio(source)
     assert ratio == pytest.approx(g["prev_rescale_ratio"][0, 0], rel=1e-6)
-    np.testing.assert_allclose(statistics.normalise(source, ratio), g["prev_motion_out"][0], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        statistics.normalise(source, ratio), g["prev_motion_out"][0], rtol=1e-4, atol=1e-3
+    )
 
 
 # -- the whole network --------------------------------------------------------------------------
@@ -138,7 +142,10 @@ def test_the_sources_motion_normalised(shared):
 @pytest.mark.slow
 def test_forward(whole):
     g = golden("moda_dit_forward")  # every 8th frame
-    motion, audio = torch.from_numpy(randn(101, (2, 80, 140))), torch.from_numpy(randn(102, (2, 80, 1, 12, 768)))[:, :, 0]
+    motion, audio = (
+        torch.from_numpy(randn(101, (2, 80, 140))),
+        torch.from_numpy(randn(102, (2, 80, 1, 12, 768)))[:, :, 0],
+    )
     identity = torch.from_numpy(randn(103, (2, 80, 63), 0.5)).mean(1)
     times, emotions = torch.tensor([1000.0, 437.0]), torch.tensor([4, 8])
     close(whole(motion, times, audio, emotions, identity)[:, ::8], g["out"])
@@ -154,14 +161,18 @@ def test_one_segment(whole, emotion, guidance, name):
     g = golden("moda_subclip")
     sampler = SegmentSampler(whole, randn(202, (1, 63), 0.5)[0], emotion, 0, 10, guidance)
     noise = torch.from_numpy(randn(204, (1, 80, 70))[0])
-    steps = torch.stack(list(sampler.solve(randn(203, (1, 80, 12, 768))[0], randn(201, (1, 1, 70))[0, 0], noise)))
+    steps = torch.stack(
+        list(sampler.solve(randn(203, (1, 80, 12, 768))[0], randn(201, (1, 1, 70))[0, 0], noise))
+    )
     close(steps[-1, ::8], g[name])
     if name == "out_emo4_cfg1.2":
         close(steps[:, ::20], g["steps"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("frames", "emotion", "name"), [(60, 8, "out_60_emo8"), (200, 4, "out_200_emo4_cfg1.2_padzero")])
+@pytest.mark.parametrize(
+    ("frames", "emotion", "name"), [(60, 8, "out_60_emo8"), (200, 4, "out_200_emo4_cfg1.2_padzero")]
+)
 def test_long_audio(whole, frames, emotion, name):
     sampler = SegmentSampler(whole, randn(202, (1, 63), 0.5)[0], emotion, 0, 10, 1.2)
 

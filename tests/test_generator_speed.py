@@ -27,7 +27,9 @@ SMALL = replace(
 
 def by_rule() -> MotionTransformer:
     model = MotionTransformer(SMALL)
-    model.load_state_dict(published_generator({k: torch.from_numpy(v) for k, v in state_dict(shapes(SMALL)).items()}))
+    model.load_state_dict(
+        published_generator({k: torch.from_numpy(v) for k, v in state_dict(shapes(SMALL)).items()})
+    )
     return model.eval().requires_grad_(False)
 
 
@@ -80,7 +82,9 @@ def test_half_precision_stays_near(dtype):
 def test_gelu_is_torchs():
     x = torch.cat([torch.linspace(-20, 20, 4001), torch.tensor([-1e4, 1e4, 0.0])])
     with torch.inference_mode():
-        torch.testing.assert_close(gelu(x), torch.nn.functional.gelu(x, approximate="tanh"), atol=2e-6, rtol=1e-6)
+        torch.testing.assert_close(
+            gelu(x), torch.nn.functional.gelu(x, approximate="tanh"), atol=2e-6, rtol=1e-6
+        )
 
 
 def test_bench_rows_are_consistent():

@@ -88,7 +88,9 @@ def test_convolving_by_stretches_changes_nothing(monkeypatch, norm, samples):
         torch.testing.assert_close(encoder.convolve(wave[None]), whole, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("samples", "frames"), [(640, 1), (959, 1), (961, 2), (16_000, 25), (25_000, 39), (200, 0), (0, 0)])
+@pytest.mark.parametrize(
+    ("samples", "frames"), [(640, 1), (959, 1), (961, 2), (16_000, 25), (25_000, 39), (200, 0), (0, 0)]
+)
 def test_one_vector_for_each_video_frame(encoder, samples, frames):
     out = list(encoder.encode([randn(1, (samples,))]))
     assert sum(map(len, out)) == frames
@@ -130,7 +132,9 @@ def test_pre_emphasis_is_a_filter_in_any_pieces():
     wave = randn(4, (1000,))
     expected = lfilter([1, -0.97], [1], wave, zi=[2 * wave[0] - wave[1]])[0]
     for cuts in ([], [1], [1, 2, 500], [0, 0, 7]):
-        np.testing.assert_allclose(np.concatenate(list(emphasise(np.split(wave, cuts), 0.97))), expected, atol=1e-6)
+        np.testing.assert_allclose(
+            np.concatenate(list(emphasise(np.split(wave, cuts), 0.97))), expected, atol=1e-6
+        )
     assert list(emphasise([], 0.97)) == []
 
 
@@ -161,7 +165,11 @@ def test_a_folder_that_does_not_fit_is_named(encoder, tmp_path):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModaError, match=f"lacks {key}"):
         HubertEncoder.load(tmp_path)
-    save_file({**tensors, key: bias, "extra.weight": bias}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {**tensors, key: bias, "extra.weight": bias},
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(ModaError, match=r"unknown extra\.weight"):
         HubertEncoder.load(tmp_path)
     save_file({**tensors, key: bias[:-1]}, tmp_path / "model.safetensors", metadata={"format": "pt"})

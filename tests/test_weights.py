@@ -45,9 +45,16 @@ def originals(folder: Path, checkpoint: dict | None = None) -> Path:
     torch.save({"module." + k: v for k, v in published_tensors().items()} if checkpoint is None else checkpoint,
                folder / "moda" / "net-200.pth")  # fmt: skip
     for stem in RENDERER[:4]:
-        network = {"conv.weight_orig": torch.ones(2, 3), "conv.weight_u": torch.ones(2), "conv.weight_v": torch.ones(3)}
+        network = {
+            "conv.weight_orig": torch.ones(2, 3),
+            "conv.weight_u": torch.ones(2),
+            "conv.weight_v": torch.ones(3),
+        }
         torch.save({**network, "fc.bias": torch.ones(2)}, folder / "liveportrait/base_models" / f"{stem}.pth")
-    stitching = {"retarget_mouth": {"module.mlp.0.weight": torch.ones(2, 2)}, "retarget_eye": {"module.mlp.0.bias": torch.ones(2)}}
+    stitching = {
+        "retarget_mouth": {"module.mlp.0.weight": torch.ones(2, 2)},
+        "retarget_eye": {"module.mlp.0.bias": torch.ones(2)},
+    }
     torch.save(stitching, folder / "liveportrait/retargeting_models" / f"{RENDERER[4]}.pth")
     model = tiny()
     model.config.save_pretrained(folder / "hubert")
@@ -95,7 +102,9 @@ def test_a_broken_config_is_named(tmp_path, text):
 
 
 def test_importing_costs_no_torch():
-    code = "import sys, moda.weights; assert not {'torch', 'huggingface_hub', 'safetensors'} & set(sys.modules)"
+    code = (
+        "import sys, moda.weights; assert not {'torch', 'huggingface_hub', 'safetensors'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -124,12 +133,18 @@ def test_a_converted_folder_generates(converted):
 def test_the_published_statistics_are_shipped(converted, shared):
     golden = json.loads((shared / "golden" / "motion_stats.json").read_text())
     ours = Statistics.from_dict(weights.read_config(converted)["statistics"])
-    assert np.array_equal(ours.mean, np.float32(golden["mean"])) and np.array_equal(ours.std, np.float32(golden["std"]))
+    assert np.array_equal(ours.mean, np.float32(golden["mean"])) and np.array_equal(
+        ours.std, np.float32(golden["std"])
+    )
 
 
 def test_nothing_but_safetensors_and_json_is_written(converted):
     made = {p.relative_to(converted).as_posix() for p in converted.rglob("*.safetensors")}
-    assert made == {"generator.safetensors", "hubert/model.safetensors", *(f"liveportrait/{s}.safetensors" for s in RENDERER)}
+    assert made == {
+        "generator.safetensors",
+        "hubert/model.safetensors",
+        *(f"liveportrait/{s}.safetensors" for s in RENDERER),
+    }
     assert not list(converted.rglob("*.part"))
 
 
@@ -151,12 +166,16 @@ def test_folding_is_what_torch_does():
     folded = fold_spectral({"conv." + k: v for k, v in layer.state_dict().items()})
     assert folded.keys() == {"conv.weight", "conv.bias"}
     expected = layer(x)
-    torch.testing.assert_close(torch.nn.functional.conv2d(x, folded["conv.weight"], folded["conv.bias"]), expected)
+    torch.testing.assert_close(
+        torch.nn.functional.conv2d(x, folded["conv.weight"], folded["conv.bias"]), expected
+    )
     with pytest.raises(ModaError, match="weight_u"):
         fold_spectral({"conv.weight_orig": torch.ones(2, 2)})
 
 
-@pytest.mark.parametrize("nest", [lambda d: d, lambda d: {"epoch": 3, "model": d}, lambda d: {"state": {"net": d}}])
+@pytest.mark.parametrize(
+    "nest", [lambda d: d, lambda d: {"epoch": 3, "model": d}, lambda d: {"state": {"net": d}}]
+)
 def test_the_generator_is_found_in_a_checkpoint(tmp_path, nest):
     convert(originals(tmp_path / "in", nest(published_tensors())), tmp_path / "out", TINY)
     assert not (tmp_path / "in" / "config.json").exists()
@@ -298,7 +317,10 @@ class Hub:
                     self.send_header("Content-Length", "0")
                     return self.end_headers()
                 start = 0
-                if self.headers.get("Range", "").startswith("bytes=") and self.headers["Range"] != "bytes=0-0":
+                if (
+                    self.headers.get("Range", "").startswith("bytes=")
+                    and self.headers["Range"] != "bytes=0-0"
+                ):
                     start = int(self.headers["Range"][6:].split("-")[0] or 0)
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(data) - start))
@@ -311,7 +333,9 @@ class Hub:
                     self.wfile.write(data[start:])
 
             def model(self, body: bool) -> None:
-                repository = self.path.removeprefix("/api/models/").partition("?")[0].partition("/revision")[0]
+                repository = (
+                    self.path.removeprefix("/api/models/").partition("?")[0].partition("/revision")[0]
+                )
                 siblings = []
                 for name, data in hub.files.get(repository, {}).items():
                     stated = hub.lie if hub.lie is not None and name.endswith(".pth") else data
@@ -343,7 +367,9 @@ def hub(tmp_path, monkeypatch):
     from moda.weights.hub import OFFICIAL
 
     folder = originals(tmp_path / "published")
-    (folder / "hubert" / "preprocessor_config.json").write_text('{"feature_extractor_type": "Wav2Vec2FeatureExtractor"}')
+    (folder / "hubert" / "preprocessor_config.json").write_text(
+        '{"feature_extractor_type": "Wav2Vec2FeatureExtractor"}'
+    )
     files = {
         repository: {name: next(folder.rglob(Path(name).name)).read_bytes() for name in names}
         for repository, names in OFFICIAL.items()

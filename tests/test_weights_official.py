@@ -63,7 +63,18 @@ def test_generate_with_rule_weights(shared, portrait, tmp_path):
         out.writeframes(source.readframes(source.getframerate() * FRAMES // 25))
 
     made, motion = tmp_path / "out.mp4", tmp_path / "m.npz"
-    arguments = [portrait, tmp_path / "speech.wav", "-o", made, "--model", model, "--steps", 2, "--motion-out", motion]
+    arguments = [
+        portrait,
+        tmp_path / "speech.wav",
+        "-o",
+        made,
+        "--model",
+        model,
+        "--steps",
+        2,
+        "--motion-out",
+        motion,
+    ]
     assert run(["generate", *map(str, arguments)]) == 0
     frames = list(read_video(made))
     assert len(frames) == FRAMES and frames[0].shape == (512, 512, 3)

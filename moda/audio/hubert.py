@@ -1,7 +1,7 @@
 """HuBERT or wav2vec2 features at the video's rate, through transformers (extra [official]).
 
-The convolutions' features (50 a second) are brought to 25 a second before the transformer runs: it then sees one
-token for each video frame. Source: MoDA, arXiv 2507.03256; HuBERT, arXiv 2106.07447.
+The convolutions' features (50 a second) are brought to 25 a second before the transformer runs: it then sees
+one token for each video frame. Source: MoDA, arXiv 2507.03256; HuBERT, arXiv 2106.07447.
 """
 
 from __future__ import annotations
@@ -68,14 +68,19 @@ class HubertEncoder:
             if (folder / "preprocessor_config.json").is_file():
                 normalise = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True).do_normalize
         except Exception as error:  # of configs, of files and of shapes: many kinds
-            raise ModaError(f"the HuBERT in {folder} cannot be loaded: {(str(error).strip() or type(error).__name__).splitlines()[0]}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ModaError(f"the HuBERT in {folder} cannot be loaded: {reason}") from error
         if model.config.model_type not in ("hubert", "wav2vec2"):
-            raise ModaError(f"{folder} holds a {model.config.model_type!r} model, but hubert or wav2vec2 is needed")
+            raise ModaError(
+                f"{folder} holds a {model.config.model_type!r} model, but hubert or wav2vec2 is needed"
+            )
         # The vector that hides parts of the input in pre-training is not used here, and some files lack it.
         missing = set(info["missing_keys"]) - {"masked_spec_embed"}
         for word, keys in (("lacks", missing), ("has unknown", set(info["unexpected_keys"]))):
             if keys:
-                raise ModaError(f"the HuBERT in {folder} does not fit its config: it {word} {', '.join(sorted(keys)[:3])}")
+                raise ModaError(
+                    f"the HuBERT in {folder} does not fit its config: it {word} {', '.join(sorted(keys)[:3])}"
+                )
         return cls(model.to(device), normalise, pre_emphasis, rest_frames)
 
     def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -99,7 +104,7 @@ class HubertEncoder:
 
     @torch.inference_mode()
     def features(self, wave: np.ndarray, frames: int) -> np.ndarray:
-        """One piece: (n,) cut or padded with its last value to 640 samples a frame -> (frames, layers, width)."""
+        """One piece: (n,) cut, or padded with its last value, to 640 samples a frame -> (frames, ...)."""
         device = next(self.model.parameters()).device
         x = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
         if self.normalise:
@@ -199,7 +204,7 @@ def reflect(wave: Tensor) -> Tensor:
 def emphasise(pieces: Iterable[np.ndarray], coefficient: float) -> Iterator[np.ndarray]:
     """y_t = x_t - coefficient * x_(t-1), in pieces, as librosa's filter does it.
 
-    That filter starts with y_0 = x_0 + (2 x_0 - x_1): it adds the line's continuation instead of taking it off.
+    That filter starts with y_0 = x_0 + (2 x_0 - x_1): it adds the line's continuation.
     """
     held = np.zeros(0, dtype=np.float32)
     before: np.float32 | None = None

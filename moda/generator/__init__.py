@@ -1,1 +1,1 @@
-"""The motion generator: speech features and a source's motion in, Motion out. It knows no files and no pictures."""
+"""The motion generator: speech features and a source's motion in, Motion out; it knows no files."""

@@ -34,11 +34,13 @@ class Row:
 
     @property
     def gain(self) -> float:
-        """Times the published code's speed: its operations over ours, our share of the peak over its share."""
+        """Times the published code's speed: its operations over ours, our share of the peak over its."""
         return self.published / self.gflop * self.share / PUBLISHED_SHARE
 
 
-def random_model(config: ModelConfig = PUBLISHED, device: str = "cpu", dtype: torch.dtype = torch.float32) -> MotionTransformer:
+def random_model(
+    config: ModelConfig = PUBLISHED, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> MotionTransformer:
     """Weights by chance: for timing without any file."""
     with torch.device("meta"):
         model = MotionTransformer(config)
@@ -49,7 +51,7 @@ def random_model(config: ModelConfig = PUBLISHED, device: str = "cpu", dtype: to
 
 
 def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
-    """The stages: conditions (once a clip), a guided step, a segment of all steps. Random DiT-B weights unless given.
+    """The stages: conditions (once a clip), a guided step, a segment of all steps. DiT-B unless given.
 
     Between runs the peak, a product of the network's own shape, is measured anew: shared machines drift.
     """
@@ -57,7 +59,9 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
     config, device = model.config, model.null_audio.device
     random = np.random.default_rng(0)
     identity = random.standard_normal(config.identity_dim, dtype=np.float32)
-    audio = random.standard_normal((config.segment, config.audio_layers, config.audio_width), dtype=np.float32)
+    audio = random.standard_normal(
+        (config.segment, config.audio_layers, config.audio_width), dtype=np.float32
+    )
     previous = random.standard_normal(config.motion_dim, dtype=np.float32)
     noise = torch.randn(config.segment, config.motion_dim, generator=torch.Generator().manual_seed(0))
     guidance = max(config.guidance, 1.1)
@@ -82,7 +86,15 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
         peaks.append(matrix_speed(config, device, model.final.weight.dtype))
     rows.append(_row("a guided step", min(steps), mine.step, theirs.step, max(peaks)))
     whole = mine.segment + config.steps * mine.step
-    rows.append(_row(f"a segment of {config.segment} frames", min(segments), whole, theirs.total(config.steps), max(peaks)))
+    rows.append(
+        _row(
+            f"a segment of {config.segment} frames",
+            min(segments),
+            whole,
+            theirs.total(config.steps),
+            max(peaks),
+        )
+    )
     return rows
 
 
@@ -93,7 +105,9 @@ def matrix_speed(config: ModelConfig, device: torch.device, dtype: torch.dtype =
     return 2e-9 * len(a) * config.width * config.hidden / min(_time(lambda: a @ b, device) for _ in range(5))
 
 
-def _stage(name: str, call: Callable[[], None], mine: float, theirs: float, model: MotionTransformer, runs: int) -> Row:
+def _stage(
+    name: str, call: Callable[[], None], mine: float, theirs: float, model: MotionTransformer, runs: int
+) -> Row:
     device = model.null_audio.device
     seconds, peaks = [], []
     for _ in range(runs):

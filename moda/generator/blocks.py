@@ -35,8 +35,8 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 def gelu(x: Tensor) -> Tensor:
     """GELU by tanh, 0.5 x (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
 
-    Spelt out for CPUs, where torch's tanh takes four times as long as its sigmoid; not for training, whose backward
-    pass wants what is overwritten here.
+    Spelt out for CPUs, where torch's tanh takes four times as long as its sigmoid; not for training, whose
+    backward pass wants what is overwritten here.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return F.gelu(x, approximate="tanh")
@@ -112,7 +112,11 @@ class JointBlock(nn.Module):
         self.streams = nn.ModuleList(Stream(config) for _ in range(streams))
 
     def forward(
-        self, xs: Sequence[Tensor], mods: Sequence[Tensor], ropes: Sequence[Rope | None], bias: Tensor | None = None
+        self,
+        xs: Sequence[Tensor],
+        mods: Sequence[Tensor],
+        ropes: Sequence[Rope | None],
+        bias: Tensor | None = None,
     ) -> list[Tensor]:
         """Streams (B, N_i, D) with mods (B, 6, 1, D) each -> the same shapes.
 

@@ -32,7 +32,7 @@ class ModelConfig:
     steps, guidance:  what sampling uses unless told otherwise
     noise_scale:   standard deviation of the starting noise for the numbers of "lips", "face" and "pose".
                    1 samples the learned distribution; less gives its likelier, calmer part.
-    rest_frames:   frames of silence that the features end with, which give the rest pose for the lips' post-step
+    rest_frames:   frames of silence that the features end with; they give the rest pose for the post-step
                    (moda.generator.post) and are then cut off; 0: no post-step
 
     Errors: ModaError that names the field, its value and what it has to agree with.
@@ -60,7 +60,9 @@ class ModelConfig:
         object.__setattr__(self, "depths", tuple(self.depths))
         object.__setattr__(self, "emotions", tuple(self.emotions))
         if self.space not in SPACES:
-            raise ModaError(f"generator config: space is {self.space!r}, but must be one of {', '.join(SPACES)}")
+            raise ModaError(
+                f"generator config: space is {self.space!r}, but must be one of {', '.join(SPACES)}"
+            )
         for name in ("width", "heads", "mlp_ratio", "audio_layers", "audio_width", "audio_hidden",
                      "motion_dim", "identity_dim", "segment", "steps"):  # fmt: skip
             if not getattr(self, name) > 0:
@@ -82,7 +84,7 @@ class ModelConfig:
             )
         if set(self.noise_scale) != {"lips", "face", "pose"} or min(self.noise_scale.values()) < 0:
             raise ModaError(
-                f"generator config: noise_scale is {self.noise_scale}, but must give lips, face and pose, each 0 or more"
+                f"generator config: noise_scale is {self.noise_scale}, but needs lips, face and pose, 0 or more"
             )
         if self.rest_frames < 0:
             raise ModaError(f"generator config: rest_frames is {self.rest_frames}, but must be 0 or more")
@@ -111,7 +113,9 @@ class ModelConfig:
         if name is None or name == "none":
             return self.no_emotion
         if name not in self.emotions:
-            raise ModaError(f"there is no emotion {name!r}; this model knows {', '.join(self.emotions)}, none")
+            raise ModaError(
+                f"there is no emotion {name!r}; this model knows {', '.join(self.emotions)}, none"
+            )
         return self.emotions.index(name)
 
     def to_dict(self) -> dict:
@@ -123,7 +127,11 @@ class ModelConfig:
         names = {f.name for f in fields(cls)}
         missing, unknown = names - set(values), set(values) - names
         if missing or unknown:
-            problems = [f"{word} {', '.join(sorted(s))}" for word, s in (("lacks", missing), ("has unknown", unknown)) if s]
+            problems = [
+                f"{word} {', '.join(sorted(s))}"
+                for word, s in (("lacks", missing), ("has unknown", unknown))
+                if s
+            ]
             raise ModaError(f"generator config: it {' and '.join(problems)}")
         return cls(**values)
 

@@ -1,4 +1,4 @@
-"""Operations (2 for a product and its sum) of matrix products and attention: the published code's, and ours."""
+"""Operations (2 for a product and its sum) of products and attention: the published code's, and ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def published(config: ModelConfig, guided: bool = True) -> Cost:
     """Everything again at every step, for both branches: 206.8 GFLOP a step of DiT-B."""
     n, branches = config.segment, 2 if guided else 1
     everything = _embedders(config) + _modulation(config) + _audio(config, n) + _ends(config)
-    everything += sum(config.depths[:2]) * _joint(config, 4 * n) + config.depths[2] * _single(config, 4 * n, 4 * n)
+    everything += sum(config.depths[:2]) * _joint(config, 4 * n) + config.depths[2] * _single(
+        config, 4 * n, 4 * n
+    )
     return Cost(branches * everything, 0, 0)
 
 
@@ -34,7 +36,11 @@ def ours(config: ModelConfig, steps: int, guided: bool = True) -> Cost:
     blocks = four * _joint(config, 2 * n + 2) + two * _joint(config, 4 * n)
     if single:
         blocks += (single - 1) * _single(config, 4 * n, 4 * n) + _single(config, n, 4 * n)
-    clip = _embedders(config) + branches * steps * (_modulation(config) + _time(config)) + (branches - 1) * _audio(config, 1)
+    clip = (
+        _embedders(config)
+        + branches * steps * (_modulation(config) + _time(config))
+        + (branches - 1) * _audio(config, 1)
+    )
     return Cost(step=branches * (blocks + _ends(config)), segment=_audio(config, n), clip=clip)
 
 
@@ -44,7 +50,9 @@ def savings(config: ModelConfig, guided: bool = True) -> dict[str, float]:
     four, _, single = config.depths
     last = _single(config, 4 * n, 4 * n) - _single(config, n, 4 * n) if single else 0.0
     return {
-        "emotion and identity once in four-stream blocks": branches * four * (_joint(config, 4 * n) - _joint(config, 2 * n + 2)),
+        "emotion and identity once in four-stream blocks": branches
+        * four
+        * (_joint(config, 4 * n) - _joint(config, 2 * n + 2)),
         "the last block for motion alone": branches * last,
         "audio embedded once a segment": branches * _audio(config, n),
         "modulation and other conditions once a clip": branches * (_modulation(config) + _embedders(config)),
@@ -75,13 +83,21 @@ def _single(config: ModelConfig, queries: int, keys: int) -> float:
 def _audio(config: ModelConfig, frames: int) -> float:
     hidden = config.audio_hidden
     inputs = config.audio_layers * config.audio_width
-    return _linear(frames, inputs, hidden) + _linear(frames, hidden, hidden) + _linear(frames, hidden, config.width)
+    return (
+        _linear(frames, inputs, hidden)
+        + _linear(frames, hidden, hidden)
+        + _linear(frames, hidden, config.width)
+    )
 
 
 def _ends(config: ModelConfig) -> float:
     """Into the network and out of it."""
     width, n = config.width, config.segment
-    return _linear(n, 2 * config.motion_dim, width) + _linear(n, width, width) + _linear(n, width, config.motion_dim)
+    return (
+        _linear(n, 2 * config.motion_dim, width)
+        + _linear(n, width, width)
+        + _linear(n, width, config.motion_dim)
+    )
 
 
 def _time(config: ModelConfig) -> float:

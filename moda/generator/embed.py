@@ -26,7 +26,7 @@ def sinusoid(time: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # kept for whoever comes next, who may be training
 def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, (frames, 1, head_dim) float32: channels 2i and 2i+1 share the frequency 256^(-2i/head_dim)."""
+    """cos and sin, (frames, 1, head_dim) float32: channels 2i and 2i+1 turn at 256^(-2i/head_dim)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
     angles = torch.arange(frames, dtype=torch.float32)[:, None, None] * ROPE_BASE**-exponents
     angles = angles.repeat_interleave(2, dim=-1)
@@ -34,7 +34,7 @@ def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Turn each pair of channels (2i, 2i+1) of x (B, N, H, head_dim) by its token's angles; None turns nothing."""
+    """Turn each pair of channels (2i, 2i+1) of x (B, N, H, head_dim) by its token's angles; None: none."""
     if rope is None:
         return x
     cos, sin = rope

@@ -64,7 +64,7 @@ def euler(velocity: Velocity, noise: Tensor, steps: int) -> Iterator[Tensor]:
 
 
 def guided(both: Velocity, scale: float) -> Velocity:
-    """v = v_u + scale (v_c - v_u), of a velocity that answers (unconditional, conditional) stacked in the batch."""
+    """v = v_u + scale (v_c - v_u), of a velocity that answers both, unconditional first, in a batch."""
 
     def velocity(x: Tensor, step: int) -> Tensor:
         unconditional, conditional = both(x, step).chunk(2)

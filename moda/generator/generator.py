@@ -27,7 +27,9 @@ class Generator:
 
     def __init__(self, model: MotionTransformer, statistics: Statistics) -> None:
         if model.config.motion_dim != MOTION_DIM:
-            raise ModaError(f"this model makes {model.config.motion_dim} numbers a frame, but a motion has {MOTION_DIM}")
+            raise ModaError(
+                f"this model makes {model.config.motion_dim} numbers a frame, but a motion has {MOTION_DIM}"
+            )
         self.model = model.eval()
         self.statistics = statistics
 
@@ -51,8 +53,8 @@ class Generator:
     ) -> Iterator[Motion]:
         """Motion in chunks, each final when it comes, as many frames in all as there are features.
 
-        A model with `config.rest_frames` (the published one) wants that much silence's features at their end; it
-        gives its motion, shorter by as much, in one chunk, because its post-step looks at the whole clip.
+        A model with `config.rest_frames` (the published one) wants that much silence's features at their end;
+        it gives its motion, shorter by as much, in one chunk: its post-step looks at the whole clip.
 
         features: pieces (n, layers, width) float32 of any length
         identity: (21, 3), the source's keypoints
@@ -69,7 +71,9 @@ class Generator:
             raise ModaError(f"the generator starts from one frame of motion, but {len(start)} were given")
         identity = np.asarray(identity, dtype=np.float32).reshape(-1)
         if len(identity) != config.identity_dim:
-            raise ModaError(f"the identity has {len(identity)} numbers, but this model takes {config.identity_dim}")
+            raise ModaError(
+                f"the identity has {len(identity)} numbers, but this model takes {config.identity_dim}"
+            )
         steps = config.steps if steps is None else steps
         if steps < 1:
             raise ModaError(f"the number of steps is {steps}, but must be 1 or more")
@@ -102,7 +106,13 @@ class SegmentSampler:
 
     @torch.inference_mode()
     def __init__(
-        self, model: MotionTransformer, identity: np.ndarray, emotion: int, seed: int, steps: int, guidance: float
+        self,
+        model: MotionTransformer,
+        identity: np.ndarray,
+        emotion: int,
+        seed: int,
+        steps: int,
+        guidance: float,
     ) -> None:
         config = model.config
         self.model, self.steps, self.guidance = model, steps, guidance
@@ -115,7 +125,9 @@ class SegmentSampler:
         self.branches = len(emotions)
         rows = torch.tensor(emotions, device=self.device)
         self.emotion = model.emotion_embedder(rows)[:, None]
-        self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None].expand(self.branches, -1, -1)
+        self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None].expand(
+            self.branches, -1, -1
+        )
         if self.branches == 2:
             self.null = model.audio_embedder(model.null_audio.expand(1, 1, config.audio_layers, -1))
         times = torch.tensor(flow.schedule(steps), device=self.device)
@@ -132,7 +144,7 @@ class SegmentSampler:
 
     @torch.inference_mode()
     def solve(self, audio: np.ndarray, previous: np.ndarray, noise: Tensor) -> Iterator[Tensor]:
-        """The samples (N, dim) float32 after every step, from the noise (N, dim) on; on the model's device."""
+        """The samples (N, dim) float32 after every step, from the noise (N, dim) on, on the device."""
         n = len(audio)
         tokens = self.model.audio_embedder(self._tensor(audio)[None])
         if self.branches == 2:
@@ -145,7 +157,7 @@ class SegmentSampler:
             yield x[0]
 
     def _velocity(self, tokens: Tokens, previous: Tensor, x: Tensor, step: int) -> Tensor:
-        """(1, N, dim) -> (branches, N, dim) float32: the solver adds up in single precision whatever the model uses."""
+        """(1, N, dim) -> (branches, N, dim) float32: the solver adds up in single precision."""
         motion = torch.cat([previous, x.to(self.dtype).expand(self.branches, -1, -1)], dim=-1)
         return self.model.velocity(motion, tokens, self.modulation[step]).float()
 

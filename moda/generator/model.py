@@ -36,7 +36,7 @@ class Tokens:
 
 @dataclass
 class Modulation:
-    """adaLN outputs. joint[i][s] (B, 6, 1, D) of joint block i's stream s, single[i] (B, 3, 1, D), final (B, 2, 1, D)."""
+    """adaLN outputs: joint[i][s] (B, 6, 1, D) of block i, stream s; single[i] (B, 3, 1, D); final (B, 2, 1, D)."""
 
     joint: list[list[Tensor]]
     single: list[Tensor]
@@ -45,7 +45,9 @@ class Modulation:
     def rows(self, index: Tensor | slice) -> Modulation:
         """A part of the batch."""
         return Modulation(
-            [[m[index] for m in block] for block in self.joint], [m[index] for m in self.single], self.final[index]
+            [[m[index] for m in block] for block in self.joint],
+            [m[index] for m in self.single],
+            self.final[index],
         )
 
 
@@ -60,9 +62,13 @@ class MotionTransformer(nn.Module):
         self.motion_embedder = Embedder(2 * config.motion_dim, width)
         self.identity_embedder = Embedder(config.identity_dim, width)
         self.time_embedder = Embedder(TIME_FEATURES, width)
-        self.audio_embedder = AudioEmbedder(config.audio_layers * config.audio_width, config.audio_hidden, width)
+        self.audio_embedder = AudioEmbedder(
+            config.audio_layers * config.audio_width, config.audio_hidden, width
+        )
         self.emotion_embedder = nn.Embedding(len(config.emotions) + 1, width)
-        self.null_audio = nn.Parameter(torch.zeros(config.audio_width))  # stands for "no audio given", every layer
+        self.null_audio = nn.Parameter(
+            torch.zeros(config.audio_width)
+        )  # stands for "no audio given", every layer
         self.blocks4 = nn.ModuleList(JointBlock(config, 4) for _ in range(four))
         self.blocks2 = nn.ModuleList(JointBlock(config, 2) for _ in range(two))
         self.blocks1 = nn.ModuleList(SingleBlock(config) for _ in range(single))
@@ -72,7 +78,7 @@ class MotionTransformer(nn.Module):
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Weights to start training from: gates closed, so every block is the identity and the output is 0."""
+        """Weights to start training from: gates closed, every block the identity, the output 0."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 if name.endswith("modulation") or name == "final":
@@ -83,7 +89,9 @@ class MotionTransformer(nn.Module):
         nn.init.normal_(self.emotion_embedder.weight, std=0.02)
         nn.init.normal_(self.null_audio, std=0.02)
 
-    def forward(self, motion: Tensor, time: Tensor, audio: Tensor, emotion: Tensor, identity: Tensor) -> Tensor:
+    def forward(
+        self, motion: Tensor, time: Tensor, audio: Tensor, emotion: Tensor, identity: Tensor
+    ) -> Tensor:
         """The velocity noise - data at x_t, all of it normalised.
 
         motion:   (B, N, 2 * motion_dim), the previous frame repeated | x_t
@@ -103,7 +111,9 @@ class MotionTransformer(nn.Module):
 
     def tokens(self, audio: Tensor, emotion: Tensor, identity: Tensor) -> Tokens:
         return Tokens(
-            self.audio_embedder(audio), self.emotion_embedder(emotion)[:, None], self.identity_embedder(identity)[:, None]
+            self.audio_embedder(audio),
+            self.emotion_embedder(emotion)[:, None],
+            self.identity_embedder(identity)[:, None],
         )
 
     def modulation(self, time: Tensor, emotion: Tensor) -> Modulation:

@@ -34,12 +34,12 @@ def amplify_lips(motion: Motion, rest: Motion, unit: np.ndarray) -> Motion:
 
 
 def finish(motion: Iterable[Motion], rest_frames: int, unit: np.ndarray) -> Iterator[Motion]:
-    """A clip that ends with `rest_frames` frames of silence -> without them, its lips amplified, in one chunk."""
+    """A clip that ends with `rest_frames` frames of silence -> without them, lips amplified, in one chunk."""
     whole = join(list(motion))
     if len(whole) <= rest_frames:
         raise ModaError(
-            f"the audio features are {len(whole)} frames, but this model wants more than the {rest_frames} frames "
-            "of silence that they have to end with"
+            f"the audio features are {len(whole)} frames, but this model wants more than the {rest_frames} "
+            "frames of silence that they have to end with"
         )
     rest = whole[-max(1, int(0.75 * rest_frames))]
     yield amplify_lips(whole, rest, unit)[:-rest_frames]

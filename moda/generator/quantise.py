@@ -15,14 +15,16 @@ from moda.generator.model import MotionTransformer
 
 
 class QuantisedLinear(nn.Module):
-    """A Linear whose weight is 8 bit; x is quantised to 7 bit, because sums of 8-bit products can overflow on AVX2."""
+    """A Linear whose weight is 8 bit; x has 7, because sums of 8-bit products can overflow on AVX2."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
         scale = weight.detach().abs().amax(dim=1).clamp(min=1e-12).double() / 127
         zero = torch.zeros(len(weight), dtype=torch.int64)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # this way of making them is to go; its successor is another package
+            warnings.simplefilter(
+                "ignore"
+            )  # this way of making them is to go; its successor is another package
             quantised = torch.quantize_per_channel(weight.detach().float(), scale, zero, 0, torch.qint8)
         self.packed = torch.ops.quantized.linear_prepack(quantised, bias.detach().float())
 
@@ -45,7 +47,7 @@ class QuantisedRows(nn.Module):
 
 
 def quantise(model: MotionTransformer) -> MotionTransformer:
-    """Replace the blocks' products, in place. Errors: RuntimeError if this torch has no 8-bit products for this CPU."""
+    """Replace the blocks' products, in place. RuntimeError: no 8-bit products here."""
     width, hidden = model.config.width, model.config.hidden
     for block in (*model.blocks4, *model.blocks2):
         for stream in block.streams:

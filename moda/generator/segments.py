@@ -2,9 +2,9 @@
 
 A whole clip and a stream are this same generator; memory does not depend on the length.
 
-Segments of N frames start every S = N - overlap frames. In each the pose is smoothed, its frame S - 1 becomes the
-next one's previous frame, and where two overlap, frame i is (1 - i / overlap) old + (i / overlap) new. The joined
-pose is smoothed once more over the whole clip, for which one frame waits for the next.
+Segments of N frames start every S = N - overlap frames. In each the pose is smoothed, its frame S - 1 becomes
+the next one's previous frame; where two overlap, frame i is (1 - i / overlap) old + (i / overlap) new. The
+joined pose is smoothed once more over the whole clip, for which one frame waits for the next.
 Source: the published sampler of MoDA (arXiv 2507.03256).
 """
 
@@ -62,7 +62,9 @@ def fused(
 ) -> Iterator[np.ndarray]:
     """Segments sampled one after the other and joined; the pose not yet smoothed over the joints."""
     stride = segment - overlap
-    tail = np.zeros((0, len(previous)), dtype=np.float32)  # the end of the last segment, which the next one meets
+    tail = np.zeros(
+        (0, len(previous)), dtype=np.float32
+    )  # the end of the last segment, which the next one meets
     for i, (window, real) in enumerate(cut(features, segment, overlap)):
         frames = smooth(sample(window, previous, i))
         previous = frames[stride - 1]
@@ -90,7 +92,7 @@ def smoothed(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 def join(
     features: Iterable[np.ndarray], sample: Sample, previous: np.ndarray, segment: int, overlap: int
 ) -> Iterator[np.ndarray]:
-    """Features (n, layers, width) in pieces of any length -> motion (n, dim) in chunks, as many frames in all.
+    """Features (n, layers, width) in pieces of any length -> motion (n, dim) in chunks, as many in all.
 
     previous: (dim,) the frame before the first; sample: see `Sample`. Every chunk is final when it comes.
     """

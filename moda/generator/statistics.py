@@ -30,8 +30,14 @@ class Statistics:
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             value = np.asarray(getattr(self, name), dtype=np.float32).reshape(-1)
-            if value.shape != (MOTION_DIM,) or not np.isfinite(value).all() or (name == "std" and (value < 0).any()):
-                raise ModaError(f"motion statistics: {name} must be {MOTION_DIM} finite numbers (std: 0 or more)")
+            if (
+                value.shape != (MOTION_DIM,)
+                or not np.isfinite(value).all()
+                or (name == "std" and (value < 0).any())
+            ):
+                raise ModaError(
+                    f"motion statistics: {name} must be {MOTION_DIM} finite numbers (std: 0 or more)"
+                )
             object.__setattr__(self, name, value)
 
     @property
@@ -65,4 +71,6 @@ class Statistics:
         try:
             return cls(np.array(values["mean"], dtype=np.float32), np.array(values["std"], dtype=np.float32))
         except (KeyError, TypeError, ValueError) as error:
-            raise ModaError(f"motion statistics: mean and std, {MOTION_DIM} numbers each, are needed") from error
+            raise ModaError(
+                f"motion statistics: mean and std, {MOTION_DIM} numbers each, are needed"
+            ) from error

@@ -1,4 +1,4 @@
-"""Weights: where they lie (`folder`), strict loading (`load`), fetching (`hub`) and converting (`published`)."""
+"""Weights: where they lie (`folder`), strict loading (`load`), fetching (`hub`), converting (`published`)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Model folders: names to places, and what lies in one.
 
-    config.json            {"generator": ModelConfig, "statistics": {"mean", "std"}, "encoder": {"name", ...},
-                            "renderer": {"name"}}
-    generator.safetensors  the network, any float type
-    encoder.*              of the speech encoder, or hubert/ in the layout of transformers
-    liveportrait/          the LivePortrait networks, if that is the renderer
+config.json            {"generator": ModelConfig, "statistics": {"mean", "std"}, "encoder": {"name", ...},
+                        "renderer": {"name"}}
+generator.safetensors  the network, any float type
+encoder.*              of the speech encoder, or hubert/ in the layout of transformers
+liveportrait/          the LivePortrait networks, if that is the renderer
 """
 
 from __future__ import annotations
@@ -34,14 +34,18 @@ def resolve(name_or_folder: str | os.PathLike) -> Path:
     if (folder / "config.json").is_file():
         return folder
     if str(name_or_folder) == "official":
-        raise ModaError("the official weights are not here yet; `moda weights download official` fetches them")
+        raise ModaError(
+            "the official weights are not here yet; `moda weights download official` fetches them"
+        )
     if str(name_or_folder) == "embedded":
         raise ModaError(f"the embedded model is missing from {folder}; install moda again")
     if folder.is_dir():
         raise ModaError(
-            f"{folder} is no model folder: it has no config.json (`moda weights convert` makes one from published files)"
+            f"{folder} is no model folder: it has no config.json (`moda weights convert` makes one)"
         )
-    raise ModaError(f"there is no model {str(name_or_folder)!r}: it is neither {' nor '.join(known)} nor a folder")
+    raise ModaError(
+        f"there is no model {str(name_or_folder)!r}: it is neither {' nor '.join(known)} nor a folder"
+    )
 
 
 def read_config(folder: Path) -> dict:

@@ -31,19 +31,25 @@ OFFICIAL = {
 
 
 def download(
-    name: str = "official", report: Callable[[str], None] = print, progress: Callable[[float], None] | None = None
+    name: str = "official",
+    report: Callable[[str], None] = print,
+    progress: Callable[[float], None] | None = None,
 ) -> str:
-    """Fetch, check and convert the published model into `moda.weights.folder.home()`; -> a line that says where it is.
+    """Fetch, check and convert the published model into `moda.weights.folder.home()`; -> a line: where it is.
 
-    Goes on where it was broken off. HF_ENDPOINT and HF_HUB_OFFLINE are honoured. Every file is compared with the size
-    and the hash that the hub states. report: told the licences and each file; progress: 0..1 of the current file.
+    Goes on where it was broken off. HF_ENDPOINT and HF_HUB_OFFLINE are honoured. Every file is compared
+    with the size and the hash that the hub states.
+
+    report: told the licences and each file; progress: told 0..1 of the current file
 
     Errors: ModaError for another name, no connection, a missing file or one that is not what the hub says.
     """
     from moda.weights.published import convert
 
     if name != "official":
-        raise ModaError(f"there is nothing to download called {name!r}; official is the name of the published weights")
+        raise ModaError(
+            f"there is nothing to download called {name!r}; official is the name of the published weights"
+        )
     folder = home() / name
     if (folder / "config.json").exists():
         return f"{folder}: already here; remove it to fetch it again"
@@ -71,7 +77,8 @@ def fetch(
         info = HfApi(endpoint=endpoint).model_info(repository, files_metadata=True)
     except Exception as error:  # of connections, of requests and of the hub: many kinds
         raise ModaError(f"the hub cannot be asked for {repository}: {first_line(error)}") from error
-    report(f"{repository}: licence {(info.card_data or {}).get('license') or 'not stated'}, {endpoint or 'huggingface.co'}")
+    licence = (info.card_data or {}).get("license") or "not stated"
+    report(f"{repository}: licence {licence}, from {endpoint or 'huggingface.co'}")
     stated = {sibling.rfilename: sibling for sibling in info.siblings or []}
     missing = [file for file in files if file not in stated]
     if missing:
@@ -82,10 +89,17 @@ def fetch(
             continue
         report(f"  {file}: fetching {(stated[file].size or 0) / 1e6:.1f} MB")
         part = folder / (file + ".part")
-        _fetch_file(hf_hub_url(repository, file, revision=info.sha, endpoint=endpoint), part, stated[file].size, progress)
+        _fetch_file(
+            hf_hub_url(repository, file, revision=info.sha, endpoint=endpoint),
+            part,
+            stated[file].size,
+            progress,
+        )
         if not is_as_stated(part, stated[file]):
             part.unlink(missing_ok=True)
-            raise ModaError(f"{file} of {repository} came with another size or hash than the hub states; try again")
+            raise ModaError(
+                f"{file} of {repository} came with another size or hash than the hub states; try again"
+            )
         os.replace(part, folder / file)
 
 
@@ -105,7 +119,9 @@ def _fetch_file(url: str, part: Path, size: int | None, progress: Callable[[floa
                     if progress and size:
                         progress(have / size)
     except (OSError, http.client.HTTPException) as error:
-        raise ModaError(f"{url} broke off: {first_line(error)}; the same command goes on from there") from error
+        raise ModaError(
+            f"{url} broke off: {first_line(error)}; the same command goes on from there"
+        ) from error
 
 
 def is_as_stated(path: Path, stated: RepoSibling) -> bool:

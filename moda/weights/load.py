@@ -35,14 +35,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def check(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], who: str) -> None:
-    """Names and shapes agree. Errors: ModaError that counts what is missing, left over or misshapen and names some."""
+    """Names and shapes agree. Errors: ModaError that names what is missing, left over or misshapen."""
     problems = []
-    for word, keys in (("lacks", wanted.keys() - given.keys()), ("has unknown", given.keys() - wanted.keys())):
+    for word, keys in (
+        ("lacks", wanted.keys() - given.keys()),
+        ("has unknown", given.keys() - wanted.keys()),
+    ):
         if keys:
             problems.append(f"{word} {_some(sorted(keys))}")
     for key in sorted(wanted.keys() & given.keys()):
         if wanted[key].shape != given[key].shape:
-            problems.append(f"has {key} of shape {tuple(given[key].shape)}, but {tuple(wanted[key].shape)} is needed")
+            problems.append(
+                f"has {key} of shape {tuple(given[key].shape)}, but {tuple(wanted[key].shape)} is needed"
+            )
             break
     if problems:
         raise ModaError(f"{who} does not fit its config: it {'; it '.join(problems)}")
@@ -53,19 +58,21 @@ def _some(keys: list[str]) -> str:
 
 
 def strict_load(module: nn.Module, tensors: Mapping[str, Tensor], who: str) -> None:
-    """Put float32 copies of the tensors in the place of the module's own (which may be on the meta device)."""
+    """Put float32 copies of the tensors in the place of the module's own (which may be meta tensors)."""
     import torch
 
     check(module.state_dict(), tensors, who)
     # Copies even of float32: a mapped file's tensors lie at odd addresses, which matrix products do not like.
-    copies = {k: v.to(torch.float32 if v.is_floating_point() else v.dtype, copy=True) for k, v in tensors.items()}
+    copies = {
+        k: v.to(torch.float32 if v.is_floating_point() else v.dtype, copy=True) for k, v in tensors.items()
+    }
     module.load_state_dict(copies, assign=True)
 
 
 def load_generator(folder: Path, config: dict, device: str = "cpu", precision: str = "float32") -> Generator:
     """The generator of a model folder.
 
-    precision: float32; bfloat16 or float16 (for GPUs); int8 (CPU, weights and activations of the large products)
+    precision: float32; bfloat16 or float16 (for GPUs); int8 (CPU, the large products)
     Errors: ModaError for a file that is missing or does not fit.
     """
     import torch
@@ -108,7 +115,11 @@ def load_encoder(folder: Path, config: dict, device: str = "cpu"):
 
 
 def save_model(
-    folder: str | os.PathLike, model: MotionTransformer, statistics: Statistics, encoder: Path, renderer: str = "mesh"
+    folder: str | os.PathLike,
+    model: MotionTransformer,
+    statistics: Statistics,
+    encoder: Path,
+    renderer: str = "mesh",
 ) -> Path:
     """Write a model folder in half precision, with the speech encoder of the folder `encoder` beside it."""
     import torch

@@ -1,4 +1,4 @@
-"""The names of MoDA's published generator in our model: one renaming, nothing else, so parity stays checkable."""
+"""The names of MoDA's published generator in our model: one renaming, nothing else."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _RULES = [
     (r"blocks([42])\.(\d+)\.attn1\.xs_proj\.", r"blocks\1.\2.streams.0.out."),
     (r"blocks([42])\.(\d+)\.xs_mlp\.", r"blocks\1.\2.streams.0.mlp."),
     # joint blocks, the other streams: numbered 1..3 in the four-stream blocks, the only other one of two
-    (r"blocks2\.(\d+)\.(adaLN_modulation_audio|attn1\.qkv_au|attn1\.au_[qk]_norm|attn1\.au_proj|audio_mlp)\.", r"blocks2.\1.\g<2>1."),
+    (
+        r"blocks2\.(\d+)\.(adaLN_modulation_audio|attn1\.(?:qkv_au|au_[qk]_norm|au_proj)|audio_mlp)\.",
+        r"blocks2.\1.\g<2>1.",
+    ),
     (r"blocks([42])\.(\d+)\.adaLN_modulation_audio(\d)\.(?:1\.)", r"blocks\1.\2.streams.\3.modulation."),
     (r"blocks([42])\.(\d+)\.attn1\.qkv_au(\d)\.", r"blocks\1.\2.streams.\3.qkv."),
     (r"blocks([42])\.(\d+)\.attn1\.au_([qk])_norm(\d)\.", r"blocks\1.\2.streams.\4.norms.\3."),
@@ -50,5 +53,7 @@ def published_generator(tensors: dict) -> dict:
     """The published state dict under our names, without its dead entries; strict loading does the rest."""
     renamed = {generator_name(key): tensor for key, tensor in tensors.items() if key not in DEAD}
     if "null_audio" in renamed:
-        renamed["null_audio"] = renamed["null_audio"].flatten()  # (1, 1, 1, 1, width): the same for all layers
+        renamed["null_audio"] = renamed[
+            "null_audio"
+        ].flatten()  # (1, 1, 1, 1, width): the same for all layers
     return renamed

@@ -36,16 +36,18 @@ ENCODER = {"name": "hubert", "pre_emphasis": 0.97}
 NULL_AUDIO_SEED = 42
 
 
-def convert(folder: str | os.PathLike, out: str | os.PathLike | None = None, config: ModelConfig = PUBLISHED) -> str:
+def convert(
+    folder: str | os.PathLike, out: str | os.PathLike | None = None, config: ModelConfig = PUBLISHED
+) -> str:
     """Make a model folder of what `moda weights download` fetched, or of the same files from anywhere.
 
-    folder: holds, at any depth, net-200.pth, LivePortrait's five .pth files and a HuBERT folder in the layout of
-            transformers
+    folder: holds, at any depth, net-200.pth, LivePortrait's five .pth files and a HuBERT folder in the layout
+            of transformers
     out:    the model folder; by default `folder` itself
     config: the generator's
 
-    -> a line that says what was made. Errors: ModaError for a file that is missing, cannot be read safely or does
-    not fit.
+    -> a line that says what was made. Errors: ModaError for a file that is missing, cannot be read safely or
+    does not fit.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -81,7 +83,7 @@ def read_pth(path: Path) -> Mapping:
 
 
 def generator_tensors(content: Mapping, config: ModelConfig, path: Path) -> dict[str, Tensor]:
-    """The generator under our names; in a checkpoint with more in it, the part that has the network's keys."""
+    """The generator under our names; of a checkpoint, the part that has the network's keys."""
     published = _state_dict(content)
     if published is None:
         raise ModaError(f"{path} holds no MoDA generator: no key has 'motion_embedder' in it")
@@ -89,7 +91,7 @@ def generator_tensors(content: Mapping, config: ModelConfig, path: Path) -> dict
     with torch.device("meta"):
         wanted = MotionTransformer(config).state_dict()
     if "null_audio" not in tensors:
-        # On a GPU the published code neither saved nor loaded it: each process drew its own (quirk of its training).
+        # On a GPU the published code neither saved nor loaded it: each process drew its own.
         log.warning("%s has no null audio vector; drawing one from seed %d", path.name, NULL_AUDIO_SEED)
         random = torch.Generator().manual_seed(NULL_AUDIO_SEED)
         tensors["null_audio"] = torch.randn(config.audio_width, generator=random)
@@ -107,7 +109,7 @@ def _state_dict(content: Mapping) -> dict[str, Tensor] | None:
 
 
 def fold_spectral(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """weight_orig / (u . W v) in the place of weight_orig, weight_u, weight_v: what spectral norm is at inference."""
+    """weight_orig / (u . W v) for weight_orig, weight_u, weight_v: spectral norm at inference."""
     folded = {}
     for key, tensor in tensors.items():
         if key.endswith(".weight_orig"):
@@ -173,7 +175,9 @@ def _convert_hubert(source: Path, out: Path) -> None:
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     part = path.with_name(path.name + ".part")
     try:
-        save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, part, metadata={"format": "pt"})
+        save_file(
+            {k: v.detach().clone().contiguous() for k, v in tensors.items()}, part, metadata={"format": "pt"}
+        )
         os.replace(part, path)
     except (OSError, SafetensorError) as error:
         raise ModaError(f"cannot write {path}: {first_line(error)}") from error
