@@ -70,9 +70,10 @@ class Paster:
         self.image = image
         height, width = image.shape[:2]
         back = cv2.invertAffineTransform(crop.matrix)
-        corners = np.array([[-0.5, -0.5], [crop.size - 0.5, crop.size - 0.5]]) @ back[:, :2].T + back[:, 2]
-        x0, y0 = np.clip(np.floor(corners[0]).astype(int), 0, [width, height])
-        x1, y1 = np.clip(np.ceil(corners[1]).astype(int) + 1, 0, [width, height])
+        ends = (-0.5, crop.size - 0.5)  # all four corners: a square may be turned
+        corners = np.array([[x, y] for x in ends for y in ends]) @ back[:, :2].T + back[:, 2]
+        x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, [width, height])
+        x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, [width, height])
         self._box = slice(y0, y1), slice(x0, x1)
         self._size = (int(x1 - x0), int(y1 - y0))
         self._matrix = back - [[0, 0, x0], [0, 0, y0]]

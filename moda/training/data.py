@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from moda.constants import KEYPOINTS, MOTION_DIM, SAMPLE_RATE, SAMPLES_PER_FRAME
+from moda.constants import FPS, KEYPOINTS, MOTION_DIM, SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.errors import ModaError
 from moda.generator.config import ModelConfig
-from moda.motion.explicit import MIRROR, MOUTH, lip_gap
+from moda.motion.explicit import LID_APERTURE, LIDS, MIRROR, MOUTH, lip_gap
 from moda.training import emotions
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,10 @@ MAX_OFFSET = 4  # frames that a clip's sound may lead or lag its picture
 SPEECH_CUT = 30.0  # seconds of one sound file that are used
 MOUTH_DIMS = 3 * (MOUTH.stop - MOUTH.start)  # the motion's first 33 numbers
 NOT_MOUTH = slice(MOUTH_DIMS, MOTION_DIM)
+# A blink at 25 frames a second, as the tracker sees it on average; 1 is closed. Trackers lose its tip.
+BLINK = np.array([0.0, 0.03, 0.24, 0.72, 1.0, 0.82, 0.46, 0.26, 0.16, 0.08, 0.0], dtype=np.float32)
+BLINK_EVERY = 6.0  # seconds between blinks on average, besides those of the borrowed face
+UPPER_SHARE = 0.85  # of the way is the upper lid's
 SILENT_PART = 0.08  # of the composed windows, their lips being closed
 
 
@@ -227,6 +231,7 @@ class Windows:
         motion[begin:end] = piece[: end - begin]
         motion[:, 63:] = _calm(motion[:, 63:], random.uniform(0.4, 0.9))
         motion[:, 63] = np.where(motion[:, 63] == 0, 1.0, motion[:, 63])
+        _blink(motion[begin:end], random)
         motion[:, :MOUTH_DIMS] = self.lips_gain * random.uniform(0.9, 1.1) * item.lips
         return self._cut(start, motion, item.features, clip.identity, random)
 
@@ -283,6 +288,24 @@ class Windows:
         window.emotion = self.config.emotion_index(str(name))
         if random.random() < 0.8:  # else the feeling begins here
             window.previous += shape
+
+
+def _blink(motion: np.ndarray, random: np.random.Generator) -> None:
+    """Let the face (T, 70) blink now and then, in place, all the way."""
+    exp = motion[:, :63].reshape(len(motion), KEYPOINTS, 3)
+    upper, lower = exp[:, [LIDS.start, LIDS.start + 2], 1], exp[:, [LIDS.start + 1, LIDS.start + 3], 1]
+    wanted = np.zeros(len(motion), dtype=np.float32)
+    at = random.exponential(BLINK_EVERY)
+    while at * FPS < len(motion):
+        steps = np.arange(len(motion)) - at * FPS
+        shape = np.interp(steps, np.arange(len(BLINK)), BLINK, left=0, right=0)
+        wanted = np.maximum(wanted, random.uniform(0.9, 1.05) * LID_APERTURE * shape)
+        at += max(0.6, random.exponential(BLINK_EVERY))
+    more = np.maximum(0, wanted[:, None] - (upper - lower))
+    more[wanted <= 0] = 0
+    for side in (0, 2):
+        exp[:, LIDS.start + side, 1] += UPPER_SHARE * more[:, side // 2]
+        exp[:, LIDS.start + side + 1, 1] -= (1 - UPPER_SHARE) * more[:, side // 2]
 
 
 def _calm(pose: np.ndarray, gain: float) -> np.ndarray:

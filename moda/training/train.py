@@ -59,9 +59,9 @@ class Run:
         self.mean_model = deepcopy(self.model).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
         self.step, self.losses = 0, []
-        self.mean, self.std = (torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON))
         self.groups = _groups(config.model.space)
         self._resume()
+        self.mean, self.std = (torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON))
 
     def _data(self) -> tuple[Windows, Statistics]:
         from moda.audio.speech import EMBEDDED, SpeechEncoder
@@ -160,6 +160,7 @@ class Run:
             "step": self.step,
             "losses": self.losses,
             "model_config": self.config.model.to_json(),
+            "statistics": self.statistics.to_dict(),
             "model": self.model.state_dict(),
             "mean_model": self.mean_model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -180,6 +181,7 @@ class Run:
         self.mean_model.load_state_dict(state["mean_model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses = state["step"], state["losses"]
+        self.statistics = Statistics.from_dict(state["statistics"])
         log.info("going on from step %d", self.step)
 
     def export(self) -> Path:
