@@ -84,7 +84,7 @@ class ModelConfig:
             )
         if set(self.noise_scale) != {"lips", "face", "pose"} or min(self.noise_scale.values()) < 0:
             raise ModaError(
-                f"generator config: noise_scale is {self.noise_scale}, but needs lips, face and pose, 0 or more"
+                f"generator config: noise_scale is {self.noise_scale}, needs lips, face and pose, 0 or more"
             )
         if self.rest_frames < 0:
             raise ModaError(f"generator config: rest_frames is {self.rest_frames}, but must be 0 or more")

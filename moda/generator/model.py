@@ -36,7 +36,7 @@ class Tokens:
 
 @dataclass
 class Modulation:
-    """adaLN outputs: joint[i][s] (B, 6, 1, D) of block i, stream s; single[i] (B, 3, 1, D); final (B, 2, 1, D)."""
+    """adaLN outputs: joint[i][s] (B, 6, 1, D) of stream s; single[i] (B, 3, 1, D); final (B, 2, 1, D)."""
 
     joint: list[list[Tensor]]
     single: list[Tensor]
