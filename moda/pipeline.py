@@ -16,6 +16,7 @@ from moda.motion import Motion, join
 from moda.motion.edit import from_rest, gains, relative_to
 
 MIN_SIZE, MAX_SIZE = 64, 2048
+MAX_FULL_SIZE = 1024  # of the square in a whole picture; drawing takes as long as it has pixels
 MAX_STEPS = 1000
 MAX_GUIDANCE = 20.0
 MAX_GAIN = 10.0
@@ -221,7 +222,13 @@ class TalkingHead:
         if size % 2:
             raise ModaError(f"size is {size}, but must be even")
         check_whole("face", face, 0, 99)
-        return _Stage(self.renderer(size), read_portrait(portrait, face), size, full)
+        source = read_portrait(portrait, face)
+        stage = _Stage(self.renderer(size), source, size, full)
+        if full:  # a large picture's square is drawn as large as it is there, so that it stays as sharp as the rest
+            own = min(2 * round(size / stage.prepared.crop.scale / 2), MAX_FULL_SIZE)
+            if own > size and self.renderer(own) is not stage.renderer:
+                stage = _Stage(self.renderer(own), source, own, full)
+        return stage
 
     def _edit(self, around: Motion, pose: float, lips: float, blink: float) -> Callable[[Motion], Motion]:
         for name, value in (("pose", pose), ("lips", lips), ("blink", blink)):
