@@ -104,6 +104,17 @@ def test_ctrl_c_leaves_nothing(sent, code, tiny, portrait, tmp_path):
     assert not list(folder.iterdir())
 
 
+def test_a_missing_library_is_one_line(portrait, short, tmp_path):
+    """As where OpenCV's build with windows has won and there is no libGL."""
+    code = (
+        "import sys; sys.modules['cv2'] = None; from moda.cli import run; "
+        f"sys.exit(run(['generate', {str(portrait)!r}, {str(short)!r}, '-o', {str(tmp_path / 'a.mp4')!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "moda doctor" in done.stderr
+
+
 def test_doctor_names_what_is_there(capsys):
     run(["doctor"])
     out = capsys.readouterr().out

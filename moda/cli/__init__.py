@@ -49,6 +49,10 @@ def run(arguments: list[str] | None = None) -> int:
         code, message = USAGE_ERROR, " ".join(str(error).split())
     except usage_error as error:
         code, message = USAGE_ERROR, f"{error.format_message()} (see moda --help)"
+    except ImportError as error:  # a package or a system library, libGL for one, is missing
+        if (error.name or "").startswith("moda"):
+            raise
+        code, message = USAGE_ERROR, f"{error}; `moda doctor` says what is missing and how to get it"
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:  # some versions of typer turn Ctrl-C into this code, others raise
