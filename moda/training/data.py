@@ -31,6 +31,8 @@ MAX_OFFSET = 4  # frames that a clip's sound may lead or lag its picture
 SPEECH_CUT = 30.0  # seconds of one sound file that are used
 MOUTH_DIMS = 3 * (MOUTH.stop - MOUTH.start)  # the motion's first 33 numbers
 NOT_MOUTH = slice(MOUTH_DIMS, MOTION_DIM)
+LID_DIMS = slice(3 * LIDS.start, 3 * LIDS.stop)
+EYES_OPEN = 8  # frames from the first before a performance may blink
 # A blink at 25 frames a second, as the tracker sees it on average; 1 is closed. Trackers lose its tip.
 BLINK = np.array([0.0, 0.03, 0.24, 0.72, 1.0, 0.82, 0.46, 0.26, 0.16, 0.08, 0.0], dtype=np.float32)
 BLINK_EVERY = 6.0  # seconds between blinks on average, besides those of the borrowed face
@@ -273,6 +275,7 @@ class Windows:
             previous = np.zeros(MOTION_DIM, dtype=np.float32)
             previous[63] = 1.0
             rest = np.linspace(1, 0, n, dtype=np.float32)[:, None] * (previous - frames[0])
+            rest[:, LID_DIMS] = (np.minimum(1, np.arange(n) / EYES_OPEN) - 1)[:, None] * frames[:, LID_DIMS]
             frames[:, NOT_MOUTH] += rest[:, NOT_MOUTH]
         else:
             previous = motion[start - 1].copy()
