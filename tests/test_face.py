@@ -50,11 +50,20 @@ def test_tracking_recovers_a_known_movement_at_25_fps_from_another_rate():
     opened = 0.12 * (1 - np.cos(time * 5))
     motion, _ = motion_of(filmed(pitch, yaw, 0 * time, gap=opened), time)
     assert len(motion) == 25 * seconds
-    even = np.arange(len(motion)) / 25
+    even = (np.arange(len(motion)) + 0.5) / 25 - 0.5 / rate  # the middle of each frame
     assert np.abs(motion.yaw - 12 * np.sin(even * 2)).max() < 0.8
     assert np.abs(motion.pitch - 6 * np.sin(even * 3)).max() < 0.8
     assert np.abs(motion.t).max() < 0.05 and np.abs(motion.scale - 1).max() < 0.01
     assert np.corrcoef(lip_gap(motion.exp), 0.12 * (1 - np.cos(even * 5)))[0, 1] > 0.99
+
+
+def test_a_picture_that_begins_late_stays_in_step_with_its_sound():
+    time = np.arange(100) / 25
+    yaw = 10 * np.sin(3 * time)
+    on_time, _ = motion_of(filmed(0 * time, yaw, 0 * time), time)
+    late, _ = motion_of(filmed(0 * time, yaw, 0 * time), time + 0.4)
+    assert len(late) == len(on_time) + 10
+    assert np.allclose(late.yaw[14:], on_time.yaw[4:], atol=0.05)
 
 
 def test_a_still_face_does_not_tremble():

@@ -91,14 +91,12 @@ def motion_of(landmarks: np.ndarray, times: np.ndarray) -> tuple[Motion, np.ndar
     numbers = np.concatenate(
         [exp.reshape(len(exp), -1), (scale / reference)[:, None], t, np.stack([pitch, yaw, roll], axis=1)], axis=1
     )
-    # To 25 fps; before the first, between and after the last seen frames the nearest ones hold.
-    at = times - times[0]
-    step = 1.0 / FPS
-    own_step = (at[-1] / (len(at) - 1)) if len(at) > 1 else step
-    frames = max(1, round((at[-1] + own_step) * FPS))
-    grid = np.arange(frames) * step
-    known = at[seen]
-    even = np.stack([np.interp(grid, known, column) for column in numbers.T], axis=1)
+    # To 25 fps, middle of frame to middle of frame; before the first, between and after the last seen frames the
+    # nearest ones hold. Times count from the file's beginning, as its sound does.
+    own_step = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else 1 / FPS
+    frames = max(1, round((times[-1] + own_step) * FPS))
+    grid = (np.arange(frames) + 0.5) / FPS
+    even = np.stack([np.interp(grid, times[seen] + own_step / 2, column) for column in numbers.T], axis=1)
     return Motion.from_array(smooth(even)), neutral
 
 
