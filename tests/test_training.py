@@ -31,11 +31,12 @@ def windows() -> Windows:
     def clip(n):
         motion = 0.1 * random.standard_normal((n, 70)).astype(np.float32)
         motion[:, 63] += 1
-        return Clip(features(n), random.standard_normal(n), motion, random.standard_normal((21, 3)).astype(np.float32))
+        lips = 0.1 * random.standard_normal((n, 33)).astype(np.float32)
+        return Clip(features(n), random.standard_normal(n), motion, lips, random.standard_normal((21, 3)).astype(np.float32))
 
     speech = [Speech(features(200), random.standard_normal(200), 0.1 * random.standard_normal((200, 33)))]
     speech += [Speech(features(100), np.zeros(100), np.zeros((100, 33), np.float32))]
-    return Windows([clip(75), clip(300)], speech, config, real_part=0.5, lips_gain=1.0)
+    return Windows([clip(75), clip(300)], speech, config, real_part=0.5, heard_part=0.5, lips_gain=1.0)
 
 
 def test_windows_have_their_shapes_and_are_the_same_for_the_same_seed(windows):
@@ -135,7 +136,7 @@ def test_training_lowers_the_loss(tiny_run, windows):
     # Everything moves as the sound does: easy to learn.
     sound = np.sin(np.arange(300) / 5).astype(np.float32)
     motion = np.repeat(sound[:, None], 70, axis=1)
-    clip = Clip(np.repeat(sound[:, None, None], 4, axis=2), sound, motion, np.zeros((21, 3), np.float32))
+    clip = Clip(np.repeat(sound[:, None, None], 4, axis=2), sound, motion, motion[:, :33], np.zeros((21, 3), np.float32))
     windows.clips, windows.clip_p, windows.real_part, windows.offsets = [clip], np.ones(1), 1.0, {}
     values = json.loads(tiny_run.read_text())
     tiny_run.write_text(json.dumps({**values, "steps": 150, "batch": 8, "warmup": 5, "learning_rate": 3e-3}))

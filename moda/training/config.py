@@ -24,7 +24,9 @@ class TrainingConfig:
     seed:        of everything random
     threads:     CPU threads
     real_part:   part of the windows that come from clips as they are
+    heard_part:  by how much a clip's lips are drawn towards those that the speech encoder tells, 0..1
     lips_gain:   by how much lips told by the speech encoder are enlarged
+    audio_noise: standard deviation of noise on the features, which have about 1 themselves
     audio_dropout, emotion_dropout: conditions left out, so that guidance has something to start from
     mouth_weight, face_weight, pose_weight, change_weight: of the loss's parts
     save_every:  steps between checkpoints
@@ -43,7 +45,9 @@ class TrainingConfig:
     seed: int
     threads: int
     real_part: float
+    heard_part: float
     lips_gain: float
+    audio_noise: float
     audio_dropout: float
     emotion_dropout: float
     mouth_weight: float

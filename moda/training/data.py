@@ -42,11 +42,13 @@ SILENT_PART = 0.08  # of the composed windows, their lips being closed
 
 @dataclass
 class Clip:
-    """features (T, layers, width), loudness (T,), motion (T, 70) relative to the clip's resting pose, identity (21, 3)."""
+    """features (T, layers, width), loudness (T,), motion (T, 70) relative to the clip's resting pose, lips (T, 33) as
+    the encoder hears them, identity (21, 3)."""
 
     features: np.ndarray
     loudness: np.ndarray
     motion: np.ndarray
+    lips: np.ndarray
     identity: np.ndarray
 
 
@@ -132,7 +134,8 @@ def make_clip(path: Path, encoder) -> Clip:
     motion = np.roll(motion, -offset, axis=0)  # the few frames at the ends are cut
     keep = slice(max(0, -offset), n - max(0, offset))
     motion[:, 67:70] -= np.median(motion[:, 67:70], axis=0)
-    return Clip(features[keep], loudness(wave, n)[keep], motion[keep], tracked.keypoints)
+    lips = heard[:n].reshape(n, -1)
+    return Clip(features[keep], loudness(wave, n)[keep], motion[keep], lips[keep], tracked.keypoints)
 
 
 def _best_offset(heard: np.ndarray, seen: np.ndarray) -> int:
@@ -189,8 +192,10 @@ class Window:
 class Windows:
     """Draws windows of N = config.segment frames; everything random comes from `random`."""
 
-    def __init__(self, clips: list[Clip], speech: list[Speech], config: ModelConfig, real_part: float, lips_gain: float):
+    def __init__(self, clips: list[Clip], speech: list[Speech], config: ModelConfig, real_part: float, heard_part: float,
+                 lips_gain: float) -> None:  # fmt: skip
         self.clips, self.speech, self.config = clips, speech, config
+        self.heard_part = heard_part
         self.real_part = real_part if speech else 1.0
         self.lips_gain = lips_gain
         self.clip_p = self._by_length(clips)
@@ -217,6 +222,8 @@ class Windows:
         clip = self.clips[random.choice(len(self.clips), p=self.clip_p)]
         start = self._start(len(clip.features), random)
         motion = clip.motion.copy()
+        # Few people are on film: their lips, learned by heart, would not be anyone else's.
+        motion[:, :MOUTH_DIMS] += self.heard_part * (self.lips_gain * clip.lips - motion[:, :MOUTH_DIMS])
         motion[:, 63:] = _calm(motion[:, 63:], random.uniform(0.5, 1.0))
         return self._cut(start, motion, clip.features, clip.identity, random)
 

@@ -80,7 +80,7 @@ class Run:
         )
         if speech:
             speech += [make_silence(encoder, level=level, seed=i) for i, level in enumerate((0, 0, 1e-4, 1e-3, 3e-3))]
-        windows = Windows(clips, speech, config.model, config.real_part, config.lips_gain)
+        windows = Windows(clips, speech, config.model, config.real_part, config.heard_part, config.lips_gain)
         return windows, Statistics(*statistics(windows, np.random.default_rng(config.seed)))
 
     def advance(self) -> None:
@@ -115,6 +115,7 @@ class Run:
         batch = [self.windows.draw(random) for _ in range(config.batch)]
         motion, previous = self._normal([w.motion for w in batch]), self._normal([w.previous for w in batch])
         audio = torch.from_numpy(np.stack([w.features for w in batch]))
+        audio = audio + config.audio_noise * torch.randn(audio.shape, generator=generator)
         identity = torch.from_numpy(np.stack([w.identity for w in batch]))
         identity = identity + 0.02 * torch.randn(identity.shape, generator=generator)
         previous = previous + 0.05 * torch.randn(previous.shape, generator=generator)
