@@ -186,7 +186,7 @@ EMBEDDED = ModelConfig(
     segment=80,
     overlap=16,
     steps=10,
-    guidance=1.5,
-    noise_scale={"lips": 0.3, "face": 1.0, "pose": 1.0},
+    guidance=1.2,
+    noise_scale={"lips": 0.1, "face": 1.05, "pose": 1.0},
     rest_frames=0,
 )
