@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import numpy as np
 
 from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
+from moda.timing import peak_memory
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SECONDS = 20.0
@@ -225,12 +224,6 @@ def _operations(generator, renderer, report: Callable[[str], None]) -> list[dict
             f"{row.share:>7.2f}{row.gain:>7.2f}{row.memory:>7.2f}"
         )
     return [asdict(row) | {"gain": row.gain} for row in stages]
-
-
-def peak_memory() -> float:
-    """GB, of this process since its start."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def save(result: dict, path: Path) -> None:

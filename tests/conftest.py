@@ -10,9 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moda.generator.config import ModelConfig
+from moda.weights.folder import EMBEDDED as EMBEDDED_FOLDER
+from moda.weights.folder import read_config
+
 os.environ.setdefault("GLOG_minloglevel", "3")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see moda.cli.main
 ROOT = Path(__file__).parent.parent
+EMBEDDED = ModelConfig.from_dict(read_config(EMBEDDED_FOLDER)["generator"])  # the shipped generator's sizes
 
 
 def pytest_addoption(parser):
@@ -96,7 +101,6 @@ def tiny(tmp_path_factory) -> Path:
 
     from moda.audio.speech import SpeechConfig, SpeechEncoder, SpeechNet
     from moda.constants import MOTION_DIM
-    from moda.generator.config import EMBEDDED
     from moda.generator.model import MotionTransformer
     from moda.generator.statistics import Statistics
     from moda.motion import Motion

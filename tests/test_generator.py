@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import EMBEDDED
 from published import Reference, shapes
 from rule import randn, state_dict
 
 from moda.errors import ModaError
 from moda.generator import segments
-from moda.generator.config import EMBEDDED, EMOTIONS, PUBLISHED, ModelConfig
+from moda.generator.config import EMOTIONS, PUBLISHED, ModelConfig
 from moda.generator.generator import Generator, SegmentSampler
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics

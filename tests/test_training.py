@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import EMBEDDED
 
 from moda import ModaError
 from moda.audio.speech import SpeechConfig, SpeechEncoder, SpeechNet
-from moda.generator.config import EMBEDDED
 from moda.motion.explicit import INDEX, lip_gap
 from moda.training import emotions
 from moda.training.config import TrainingConfig

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,27 +12,7 @@ from moda.generator import cost
 from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.generator import SegmentSampler
 from moda.generator.model import MotionTransformer
-
-PUBLISHED_SHARE = 0.65  # of the matrix product's speed, which the published code reaches on two CPU cores
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stage: seconds (the best run), GFLOP done here and by the published code, GFLOP/s, its share of the
-    machine's matrix product in the same run, and the process's peak memory so far in GB."""
-
-    name: str
-    seconds: float
-    gflop: float
-    published: float
-    speed: float
-    share: float
-    memory: float
-
-    @property
-    def gain(self) -> float:
-        """Times the published code's speed: its operations over ours, our share of the peak over its."""
-        return self.published / self.gflop * self.share / PUBLISHED_SHARE
+from moda.timing import Row, timed, wait
 
 
 def random_model(
@@ -78,16 +55,16 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
     for _ in range(runs):
         start = previous_time = time.perf_counter()
         for _ in sampler.solve(audio, previous, noise):
-            _wait(device)
+            wait(device)
             now = time.perf_counter()
             steps.append(now - previous_time)
             previous_time = now
         segments.append(time.perf_counter() - start)
         peaks.append(matrix_speed(config, device, model.final.weight.dtype))
-    rows.append(_row("a guided step", min(steps), mine.step, theirs.step, max(peaks)))
+    rows.append(Row.of("a guided step", min(steps), mine.step, theirs.step, max(peaks)))
     whole = mine.segment + config.steps * mine.step
     rows.append(
-        _row(
+        Row.of(
             f"a segment of {config.segment} frames",
             min(segments),
             whole,
@@ -102,7 +79,7 @@ def matrix_speed(config: ModelConfig, device: torch.device, dtype: torch.dtype =
     """GFLOP/s of the product of the tokens of a guided step with an MLP's matrix, the best of five."""
     a = torch.ones(8 * config.segment, config.width, device=device, dtype=dtype)
     b = torch.ones(config.width, config.hidden, device=device, dtype=dtype)
-    return 2e-9 * len(a) * config.width * config.hidden / min(_time(lambda: a @ b, device) for _ in range(5))
+    return 2e-9 * len(a) * config.width * config.hidden / min(timed(lambda: a @ b, device) for _ in range(5))
 
 
 def _stage(
@@ -111,27 +88,6 @@ def _stage(
     device = model.null_audio.device
     seconds, peaks = [], []
     for _ in range(runs):
-        seconds.append(_time(call, device))
+        seconds.append(timed(call, device))
         peaks.append(matrix_speed(model.config, device, model.final.weight.dtype))
-    return _row(name, min(seconds), mine, theirs, max(peaks))
-
-
-def _time(call: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    call()
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    """GPUs work on after the call has come back."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def _row(name: str, seconds: float, gflop: float, published: float, peak: float) -> Row:
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory = used / (1e9 if sys.platform == "darwin" else 1e6)
-    return Row(name, seconds, gflop, published, gflop / seconds, gflop / seconds / peak, memory)
+    return Row.of(name, min(seconds), mine, theirs, max(peaks))

@@ -169,24 +169,3 @@ PUBLISHED = ModelConfig(
     noise_scale={"lips": 1.0, "face": 1.0, "pose": 1.0},
     rest_frames=50,
 )
-
-# The small member on log-mel features that is committed with the package
-EMBEDDED = ModelConfig(
-    space="explicit",
-    width=128,
-    heads=4,
-    mlp_ratio=4,
-    depths=(2, 1, 2),
-    audio_layers=1,
-    audio_width=129,
-    audio_hidden=128,
-    motion_dim=MOTION_DIM,
-    identity_dim=3 * KEYPOINTS,
-    emotions=EMOTIONS,
-    segment=80,
-    overlap=16,
-    steps=10,
-    guidance=1.2,
-    noise_scale={"lips": 0.1, "face": 1.05, "pose": 1.0},
-    rest_frames=0,
-)

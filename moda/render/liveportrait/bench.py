@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,27 +15,7 @@ from moda.render.liveportrait.crop import INPUT
 from moda.render.liveportrait.reader import Reader
 from moda.render.liveportrait.renderer import EXACT, PRECISIONS, LivePortraitRenderer
 from moda.render.liveportrait.warping import SIDE
-
-PUBLISHED_SHARE = 0.65  # of the matrix product's speed, which the published code reaches on two CPU cores
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stage: seconds (the best run), GFLOP done here and by the published code, GFLOP/s, its share of the
-    machine's matrix product in the same run, and the process's peak memory so far in GB."""
-
-    name: str
-    seconds: float
-    gflop: float
-    published: float
-    speed: float
-    share: float
-    memory: float
-
-    @property
-    def gain(self) -> float:
-        """Times the published code's speed: its operations over ours, our share of the peak over its share."""
-        return self.published / self.gflop * self.share / PUBLISHED_SHARE
+from moda.timing import Row, timed
 
 
 class RandomReader(Reader):
@@ -99,35 +75,16 @@ def bench(renderer: LivePortraitRenderer | None = None, runs: int = 3) -> list[R
         gflop = cost.count(call)  # also the first, slow run
         seconds, peaks = [], [matrix_speed(device, dtype)]
         for _ in range(runs):
-            seconds.append(_time(call, device))
+            seconds.append(timed(call, device))
             peaks.append(matrix_speed(device, dtype))
-        rows.append(_row(name, min(seconds), gflop, published.get(name, gflop), max(peaks)))
+        rows.append(Row.of(name, min(seconds), gflop, published.get(name, gflop), max(peaks)))
     w, g = rows[-2:]
     peak = max(w.speed / w.share, g.speed / g.share)
-    rows.append(_row("W+G", w.seconds + g.seconds, w.gflop + g.gflop, w.published + g.published, peak))
+    rows.append(Row.of("W+G", w.seconds + g.seconds, w.gflop + g.gflop, w.published + g.published, peak))
     return rows
 
 
 def matrix_speed(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
     """GFLOP/s of a square matrix product, the best of eight."""
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2e-9 * size**3 / min(_time(lambda: a @ b, device) for _ in range(8))
-
-
-def _time(call: Callable[[], object], device: torch.device) -> float:
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def _row(name: str, seconds: float, gflop: float, published: float, peak: float) -> Row:
-    speed = gflop / seconds
-    return Row(name, seconds, gflop, published, speed, speed / peak, peak_memory())
-
-
-def peak_memory() -> float:
-    """GB, of this process since its start."""
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (1e9 if sys.platform == "darwin" else 1e6)
+    return 2e-9 * size**3 / min(timed(lambda: a @ b, device) for _ in range(8))

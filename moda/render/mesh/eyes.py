@@ -13,7 +13,7 @@ from moda.motion.explicit import LID_APERTURE
 from moda.render.mesh.field import smoothstep
 
 COLUMNS = 96
-EASE, SNAP = 0.7, 0.9  # parts of the way: from EASE on lids close quicker, at SNAP they meet
+EASE, SNAP = 0.5, 0.8  # parts of the way: from EASE on lids close quicker, at SNAP they meet: trackers lose a blink's tip
 MEET = 0.12  # of the eye's height: closed lids meet this much above the lower lid's place
 WIDEST = 0.15  # lids open by at most this part of the eye more than in the picture
 SHADOW = 0.35  # darkness under a lid that has come down
