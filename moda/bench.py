@@ -47,8 +47,16 @@ def bench(
     if seconds is not None:
         check_number("seconds", seconds, 0.04, MAX_SECONDS)
     if not (ASSETS / "speech.wav").exists():
-        raise ModaError(f"there is no {ASSETS / 'speech.wav'}; run the benchmark in a clone of the repository")
-    result = {"model": str(model), "device": device, "precision": precision, "machine": machine(device), "runs": []}
+        raise ModaError(
+            f"there is no {ASSETS / 'speech.wav'}; run the benchmark in a clone of the repository"
+        )
+    result = {
+        "model": str(model),
+        "device": device,
+        "precision": precision,
+        "machine": machine(device),
+        "runs": [],
+    }
     report("  ".join(f"{name} {value}" for name, value in result["machine"].items()))
     try:
         start = time.perf_counter()
@@ -72,9 +80,13 @@ def bench(
         report(f"\n{length:g} s of speech, {run['frames']} frames of 512x512")
         for name, spent in run["stages"].items():
             report(f"  {name:<20}{spent:8.2f} s{spent / length:8.3f} s a second of speech")
-        report(f"  {'whole path':<20}{run['total']:8.2f} s{run['real_time_factor']:8.3f} s a second of speech")
+        report(
+            f"  {'whole path':<20}{run['total']:8.2f} s{run['real_time_factor']:8.3f} s a second of speech"
+        )
         report(f"  {'processor time':<20}{run['processor_seconds']:8.2f} s, of all cores together")
-        report(f"  drawing and encoding {run['fps_drawn_and_encoded']:.1f} frames/s, peak {run['peak_memory_gb']:.2f} GB")
+        report(
+            f"  drawing and encoding {run['fps_drawn_and_encoded']:.1f} frames/s, peak {run['peak_memory_gb']:.2f} GB"
+        )
     result["operations"] = _operations(head.generator, head.renderer(), report)
     return result
 
@@ -217,7 +229,9 @@ def _operations(generator, renderer, report: Callable[[str], None]) -> list[dict
         "\nshare: of the matrix product's speed; gain: over the published code, its operations over ours times our "
         "share over its 0.65"
     )
-    report(f"{'stage':<24}{'seconds':>9}{'GFLOP':>9}{'published':>11}{'GFLOP/s':>9}{'share':>7}{'gain':>7}{'GB':>7}")
+    report(
+        f"{'stage':<24}{'seconds':>9}{'GFLOP':>9}{'published':>11}{'GFLOP/s':>9}{'share':>7}{'gain':>7}{'GB':>7}"
+    )
     for row in stages:
         report(
             f"{row.name:<24}{row.seconds:>9.4f}{row.gflop:>9.2f}{row.published:>11.2f}{row.speed:>9.1f}"

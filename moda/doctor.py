@@ -41,7 +41,9 @@ def examine() -> list[Finding]:
         try:
             findings += check()
         except Exception as error:
-            findings.append(Finding(BAD, check.__name__.strip("_"), f"{type(error).__name__}: {error}".split("\n")[0]))
+            findings.append(
+                Finding(BAD, check.__name__.strip("_"), f"{type(error).__name__}: {error}".split("\n")[0])
+            )
     return findings
 
 
@@ -58,7 +60,9 @@ def show(findings: list[Finding]) -> int:
 def _python() -> Iterator[Finding]:
     fits = (3, 10) <= sys.version_info < (3, 13)
     text = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    yield Finding(GOOD if fits else BAD, "python", text if fits else f"{text}; 3.10 to 3.12 is needed (MediaPipe)")
+    yield Finding(
+        GOOD if fits else BAD, "python", text if fits else f"{text}; 3.10 to 3.12 is needed (MediaPipe)"
+    )
 
 
 def _packages() -> Iterator[Finding]:
@@ -74,7 +78,12 @@ def _packages() -> Iterator[Finding]:
 
 def _opencv() -> Iterator[Finding]:
     """Several OpenCV packages share the folder cv2; the one installed last is the one that runs."""
-    names = ("opencv-python-headless", "opencv-contrib-python-headless", "opencv-python", "opencv-contrib-python")
+    names = (
+        "opencv-python-headless",
+        "opencv-contrib-python-headless",
+        "opencv-python",
+        "opencv-contrib-python",
+    )
     here = []
     for name in names:
         try:
@@ -87,7 +96,9 @@ def _opencv() -> Iterator[Finding]:
         cure = "pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86"
         yield Finding(BAD, "opencv", f"cannot be imported ({error}); {cure}")
         return
-    window = next((line.split(":")[1].strip() for line in cv2.getBuildInformation().splitlines() if "GUI:" in line), "?")
+    window = next(
+        (line.split(":")[1].strip() for line in cv2.getBuildInformation().splitlines() if "GUI:" in line), "?"
+    )
     kind = "headless" if window == "NONE" else f"with windows ({window})"
     yield Finding(GOOD, "opencv", f"{cv2.__version__} {kind}; installed: {', '.join(here) or 'unknown'}")
 
@@ -96,10 +107,17 @@ def _landmarks() -> Iterator[Finding]:
     import mediapipe
 
     folder = Path(mediapipe.__file__).parent / "modules"
-    files = ("face_landmark/face_landmark_with_attention.tflite", "face_detection/face_detection_short_range.tflite")
+    files = (
+        "face_landmark/face_landmark_with_attention.tflite",
+        "face_detection/face_detection_short_range.tflite",
+    )
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
-        yield Finding(BAD, "face models", f"MediaPipe's wheel lacks {', '.join(missing)}: pip install mediapipe==0.10.21")
+        yield Finding(
+            BAD,
+            "face models",
+            f"MediaPipe's wheel lacks {', '.join(missing)}: pip install mediapipe==0.10.21",
+        )
     else:
         yield Finding(GOOD, "face models", "in MediaPipe's wheel")
 
@@ -116,7 +134,9 @@ def _codecs() -> Iterator[Finding]:
 def _device() -> Iterator[Finding]:
     import torch
 
-    yield Finding(GOOD, "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
+    yield Finding(
+        GOOD, "cpu", f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    )
     if torch.cuda.is_available():
         yield Finding(GOOD, "cuda", torch.cuda.get_device_name())
     else:

@@ -224,7 +224,9 @@ class TalkingHead:
         check_whole("face", face, 0, 99)
         source = read_portrait(portrait, face)
         stage = _Stage(self.renderer(size), source, size, full)
-        if full:  # a large picture's square is drawn as large as it is there, so that it stays as sharp as the rest
+        if (
+            full
+        ):  # a large picture's square is drawn as large as it is there, so that it stays as sharp as the rest
             own = min(2 * round(size / stage.prepared.crop.scale / 2), MAX_FULL_SIZE)
             if own > size and self.renderer(own) is not stage.renderer:
                 stage = _Stage(self.renderer(own), source, own, full)
@@ -298,7 +300,9 @@ class _Input:
                 raise ModaError("sound given as an array must be (n,) finite float32, mono, 16 kHz")
             self.frames = decode.frames_in(len(audio))
             if self.frames < 1:
-                raise ModaError(f"the sound has {len(audio)} samples, but one video frame needs 640 at 16 kHz")
+                raise ModaError(
+                    f"the sound has {len(audio)} samples, but one video frame needs 640 at 16 kHz"
+                )
             wave = audio.astype(np.float32)
             self.listening = lambda: decode.Sound(SAMPLE_RATE, 1, iter([np.clip(wave, -1, 1)[:, None]]))
             self.pieces = lambda: iter([wave])
@@ -370,7 +374,9 @@ def check_device(device: str) -> None:
     if kind not in there:
         raise ModaError(f"device is {device!r}, but must be one of {', '.join(there)}")
     if not there[kind]():
-        raise ModaError(f"this machine has no {kind} device, or this torch was built without it; use --device cpu")
+        raise ModaError(
+            f"this machine has no {kind} device, or this torch was built without it; use --device cpu"
+        )
 
 
 def check_whole(name: str, value: int, least: int, most: int) -> None:

@@ -57,7 +57,9 @@ def tone(seconds: float, rate: int = 16_000, channels: int = 1, hertz: float = 4
     return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
 
 
-def write_sound(path: Path, wave: np.ndarray, rate: int, codec: str | None = None, start: float = 0.0) -> Path:
+def write_sound(
+    path: Path, wave: np.ndarray, rate: int, codec: str | None = None, start: float = 0.0
+) -> Path:
     """(n, channels) float32 -> a file; the codec is the extension's usual one."""
     import av
 
@@ -109,7 +111,9 @@ def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = SpeechNet(SpeechConfig(stem=8, width=8, behind=(1, 2), ahead=(1, 1), hidden=6, phones=5, shapes=3))
+        net = SpeechNet(
+            SpeechConfig(stem=8, width=8, behind=(1, 2), ahead=(1, 1), hidden=6, phones=5, shapes=3)
+        )
         encoder = SpeechEncoder(net)
         encoder.save(folder)
         config = replace(

@@ -36,7 +36,9 @@ def things(tmp_path_factory, portrait, speech, tiny):
     (d / "text.npz").write_text("this is no motion")
     (d / "broken.jpg").write_bytes(jpg[:200] + b"\x00" * 5000)
     (d / "broken.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes()[:9000])
-    (d / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (30_000).to_bytes(4, "big") * 2 + b"\x08" * 99)
+    (d / "huge.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (30_000).to_bytes(4, "big") * 2 + b"\x08" * 99
+    )
     cv2.imwrite(str(d / "dot.png"), picture[:10, :10])
     cv2.imwrite(str(d / "noface.png"), noise)
     cv2.imwrite(str(d / "tinyface.png"), np.pad(cv2.resize(picture, (16, 16)), ((60, 60), (60, 60), (0, 0))))
@@ -133,7 +135,15 @@ ANIMATE = {
 
 def command_of(verb: str, changes: dict, **places) -> list[str]:
     given = GOOD | changes
-    words = [verb, given.pop("portrait"), given.pop("audio"), "-o", given.pop("out"), "--model", given.pop("model")]
+    words = [
+        verb,
+        given.pop("portrait"),
+        given.pop("audio"),
+        "-o",
+        given.pop("out"),
+        "--model",
+        given.pop("model"),
+    ]
     words += [word for pair in given.items() for word in pair]
     return [word.format(**places) for word in words]
 
@@ -177,7 +187,9 @@ def test_a_folder_that_cannot_be_written_to(tiny, portrait, speech, tmp_path, ca
     folder.mkdir(mode=0o500)
     if os.access(folder, os.W_OK):  # root may write anywhere but here
         folder = Path("/proc")
-    command = command_of("generate", {"out": str(folder / "a.mp4")}, tiny=tiny, portrait=portrait, speech=speech)
+    command = command_of(
+        "generate", {"out": str(folder / "a.mp4")}, tiny=tiny, portrait=portrait, speech=speech
+    )
     assert run(command) == 2
     err = capsys.readouterr().err
     assert err.startswith("moda: cannot write") and err.count("\n") == 1
@@ -186,7 +198,9 @@ def test_a_folder_that_cannot_be_written_to(tiny, portrait, speech, tmp_path, ca
 
 def test_libraries_keep_quiet_too(things, tiny, speech, tmp_path):
     """OpenCV, libpng and MediaPipe write to stderr on their own; a real process shows one line all the same."""
-    command = command_of("generate", {"portrait": "{d}/noface.png"}, d=things, tiny=tiny, speech=speech, tmp=tmp_path)
+    command = command_of(
+        "generate", {"portrait": "{d}/noface.png"}, d=things, tiny=tiny, speech=speech, tmp=tmp_path
+    )
     done = subprocess.run([sys.executable, "-m", "moda", *command], capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("moda: "), done.stderr

@@ -65,7 +65,10 @@ def test_what_was_generated_drives_another_run(tiny, portrait, short, tmp_path, 
     """generate --motion-out, then animate by that motion: nearly the same motion, by definition of rest."""
     made, again = tmp_path / "m.npz", tmp_path / "out.mp4"
     options = ["--model", str(tiny), "--size", "96"]
-    assert run(["generate", str(portrait), str(short), "-o", str(again), "--motion-out", str(made), *options]) == 0
+    assert (
+        run(["generate", str(portrait), str(short), "-o", str(again), "--motion-out", str(made), *options])
+        == 0
+    )
     assert run(["animate", str(portrait), str(made), "-o", str(again), *options]) == 0
     assert len(list(read_video(again))) == 25 and not probe(again).has_sound
 
@@ -76,7 +79,9 @@ def test_track(portrait, tiny, tmp_path):
     yaw = 8 * np.sin(np.arange(20) / 3).astype(np.float32)
     Motion(driving.exp, driving.scale, driving.t, driving.pitch, yaw, driving.roll).save(tmp_path / "d.npz")
     options = ["--model", str(tiny), "--size", "192"]
-    assert run(["animate", str(portrait), str(tmp_path / "d.npz"), "-o", str(tmp_path / "v.mp4"), *options]) == 0
+    assert (
+        run(["animate", str(portrait), str(tmp_path / "d.npz"), "-o", str(tmp_path / "v.mp4"), *options]) == 0
+    )
     assert run(["track", str(tmp_path / "v.mp4"), "-o", str(tmp_path / "m.npz"), "--model", str(tiny)]) == 0
     motion = Motion.load(tmp_path / "m.npz")
     assert len(motion) == 20 and motion.space == "explicit"
@@ -118,7 +123,17 @@ def test_a_missing_library_is_one_line(portrait, short, tmp_path):
 def test_doctor_names_what_is_there(capsys):
     run(["doctor"])
     out = capsys.readouterr().out
-    for name in ("python", "torch", "mediapipe", "opencv", "libx264", "aac", "cpu", "transformers", "model embedded"):
+    for name in (
+        "python",
+        "torch",
+        "mediapipe",
+        "opencv",
+        "libx264",
+        "aac",
+        "cpu",
+        "transformers",
+        "model embedded",
+    ):
         assert name in out
     assert "!!  opencv" not in out and "!!  libx264" not in out
 

@@ -27,7 +27,9 @@ def speech() -> np.ndarray:
     return read_audio(ASSETS / "speech.wav")
 
 
-def perform(head: TalkingHead, wave: np.ndarray, seed: int = 0, emotion: str | None = None, **options) -> Motion:
+def perform(
+    head: TalkingHead, wave: np.ndarray, seed: int = 0, emotion: str | None = None, **options
+) -> Motion:
     from moda.face.pose import canonical
 
     features = head.encoder.encode([wave])
@@ -37,6 +39,7 @@ def perform(head: TalkingHead, wave: np.ndarray, seed: int = 0, emotion: str | N
 
 def test_it_is_small(head):
     assert sum(f.stat().st_size for f in head.folder.iterdir()) < 25e6
+
 
 @pytest.mark.parametrize("level", [0.0, 1e-4, 1e-3])
 @pytest.mark.parametrize("seed", [0, 1])
@@ -48,7 +51,9 @@ def test_the_mouth_stays_closed_in_silence(head, level, seed):
 def test_the_mouth_closes_before_and_after_speech(head, speech):
     silence = np.zeros(2 * SAMPLE_RATE, np.float32)
     gaps = lip_gap(perform(head, np.concatenate([silence, speech, silence])).exp)
-    assert gaps[:40].max() <= SILENT and gaps[-25:].max() <= SILENT  # lips take up to a second to come to rest
+    assert (
+        gaps[:40].max() <= SILENT and gaps[-25:].max() <= SILENT
+    )  # lips take up to a second to come to rest
     assert gaps[50:-50].max() > 0.12 and gaps[50:-50].std() > 0.03
 
 
@@ -80,7 +85,9 @@ def test_emotions_show(head, speech):
 
     corners, brows = ("lip_corner_left", "lip_corner_right"), ("brow_left", "brow_right")
     plain = height(None, *corners)
-    assert height("happiness", *corners) < plain - 0.02 < plain + 0.02 < height("sadness", *corners)  # y points down
+    assert (
+        height("happiness", *corners) < plain - 0.02 < plain + 0.02 < height("sadness", *corners)
+    )  # y points down
     assert height("surprise", *brows) < height(None, *brows) - 0.03 < height("anger", *brows) - 0.06
 
 

@@ -18,7 +18,9 @@ from moda.video.picture import read_picture
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
-def filmed(pitch, yaw, roll, scale=60.0, gap=None, centre=(128.0, 120.0, 0.0), noise=0.0, seed=0) -> np.ndarray:
+def filmed(
+    pitch, yaw, roll, scale=60.0, gap=None, centre=(128.0, 120.0, 0.0), noise=0.0, seed=0
+) -> np.ndarray:
     """The mean face turning about its neck before a camera: (T, 478, 3) pixels."""
     frames = len(pitch)
     shape = np.repeat(pose.canonical()[None], frames, axis=0).astype(np.float64)

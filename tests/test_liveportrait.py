@@ -110,7 +110,9 @@ def test_warping_and_decoder(warping, decoder):
     out = decoder(warped)
     assert_near(out.permute(0, 3, 1, 2)[:, :, ::16, ::16], golden["picture"])
     made = (out * 255).to(torch.uint8)[:, ::16, ::16]
-    assert (made.int() - golden["bytes"].int()).abs().max() <= 1  # next to a whole number either side is right
+    assert (
+        made.int() - golden["bytes"].int()
+    ).abs().max() <= 1  # next to a whole number either side is right
     assert (made == golden["bytes"]).float().mean() > 0.99
 
 
@@ -178,7 +180,9 @@ def test_a_misshapen_key_is_named_with_both_shapes():
         Mlp(Reader("stitching", {**tiny(), "mlp.0.bias": torch.zeros(127)}), STITCHING)
 
 
-@pytest.mark.parametrize(("name", "network"), [("F", Appearance), ("M", Extractor), ("W", Warping), ("G", Decoder)])
+@pytest.mark.parametrize(
+    ("name", "network"), [("F", Appearance), ("M", Extractor), ("W", Warping), ("G", Decoder)]
+)
 def test_every_key_is_needed(name, network):
     """A sample of them, each in turn; the counts of batch norms are what nothing uses."""
     shapes = {k: s for k, s in SHAPES[name].items() if not k.endswith("num_batches_tracked")}
@@ -216,7 +220,9 @@ def test_batch_norm_is_folded():
         for i, tensor in enumerate([norm.weight, norm.bias, norm.running_mean]):
             tensor.copy_(randn(i, 5))
         norm.running_var.copy_(randn(9, 5).abs() + 0.5)
-    tensors = {f"n.{k}": v for k, v in norm.state_dict().items()} | {f"c.{k}": v for k, v in conv.state_dict().items()}
+    tensors = {f"n.{k}": v for k, v in norm.state_dict().items()} | {
+        f"c.{k}": v for k, v in conv.state_dict().items()
+    }
     read = Reader("F", tensors)
     weight, bias = read.plain("c", 5, 3, 3, 3, norm="n")
     read.finish()

@@ -43,7 +43,9 @@ def test_degrees_of_bins():
 @pytest.mark.parametrize(("prefix", "expected"), [("in_", "transformed"), ("in66_", "transformed66")])
 def test_place(prefix, expected):
     angles = [keypoints.degrees(a) if a.shape[1] == 66 else a[:, 0] for a in pose(prefix)]
-    given_motion = Motion(GOLDEN["in_exp"], GOLDEN["in_scale"][:, 0], GOLDEN["in_t"], *angles, space=keypoints.SPACE)
+    given_motion = Motion(
+        GOLDEN["in_exp"], GOLDEN["in_scale"][:, 0], GOLDEN["in_t"], *angles, space=keypoints.SPACE
+    )
     np.testing.assert_allclose(keypoints.place(GOLDEN["in_kp"], given_motion), GOLDEN[expected], atol=1e-5)
 
 
@@ -137,7 +139,9 @@ def test_the_crop_is_upright_wherever_the_face_is(turned, size):
     """The same face turned and scaled fills the square in the same way."""
     points, still = face(turned, (300, 250), size), face()
     matrix, reference = crop_matrix(points), crop_matrix(still)
-    np.testing.assert_allclose(matrix[:, :2] @ matrix[:, :2].T, np.eye(2) * np.linalg.det(matrix[:, :2]), atol=1e-9)
+    np.testing.assert_allclose(
+        matrix[:, :2] @ matrix[:, :2].T, np.eye(2) * np.linalg.det(matrix[:, :2]), atol=1e-9
+    )
     seen = points @ matrix[:, :2].T + matrix[:, 2]
     np.testing.assert_allclose(seen, still @ reference[:, :2].T + reference[:, 2], atol=1e-6)
     eyes, lips = eyes_and_lips(seen)

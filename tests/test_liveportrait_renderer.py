@@ -61,7 +61,9 @@ def test_motion_of_another_space_is_refused(renderer, prepared):
 def test_a_video_is_tracked_through_frames_without_a_face(renderer, source, tmp_path):
     shown = source.image[: source.image.shape[0] // 2 * 2, : source.image.shape[1] // 2 * 2]
     blank = np.full_like(shown, 128)
-    video = write_frames(tmp_path / "clip.mp4", [blank, shown, shown, blank, blank, np.roll(shown, 8, axis=1)])
+    video = write_frames(
+        tmp_path / "clip.mp4", [blank, shown, shown, blank, blank, np.roll(shown, 8, axis=1)]
+    )
     done: list[float] = []
     track = renderer.track(video, done.append)
     motion = track.motion.to_array()

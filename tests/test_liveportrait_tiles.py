@@ -28,7 +28,15 @@ def plain(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, enla
 
 @pytest.mark.parametrize(("algorithm", "enlarge"), [(F23, 1), (F43, 1), (UP2, 2), (UP4, 4)])
 @settings(deadline=None, max_examples=25)
-@given(n=st.integers(1, 3), h=sides, w=sides, c=channels, out=channels, depth=st.integers(0, 5), biased=st.booleans())
+@given(
+    n=st.integers(1, 3),
+    h=sides,
+    w=sides,
+    c=channels,
+    out=channels,
+    depth=st.integers(0, 5),
+    biased=st.booleans(),
+)
 def test_tiles_equal_the_plain_convolution(algorithm, enlarge, n, h, w, c, out, depth, biased):
     shape = (n, depth, h, w, c) if depth else (n, h, w, c)
     weight = randn(out, c, *([3] * (3 if depth else 2)))
@@ -41,7 +49,14 @@ def test_tiles_equal_the_plain_convolution(algorithm, enlarge, n, h, w, c, out, 
 
 
 @settings(deadline=None, max_examples=10)
-@given(n=st.integers(1, 2), d=st.integers(1, 9), h=st.integers(1, 37), w=st.integers(1, 37), c=channels, out=channels)
+@given(
+    n=st.integers(1, 2),
+    d=st.integers(1, 9),
+    h=st.integers(1, 37),
+    w=st.integers(1, 37),
+    c=channels,
+    out=channels,
+)
 def test_wide_convolution_by_fft_equals_the_plain_one(n, d, h, w, c, out):
     x, weight, bias = randn(n, d, h, w, c), randn(out, c, 7, 7, 7) / 20, randn(out)
     expected = plain(x, weight, bias, 1)
@@ -55,7 +70,9 @@ def test_wide_convolution_of_flattened_depth_equals_the_plain_one(n, d, h, w, c,
     x, weight, bias = randn(n, d, h, w, c + spare), randn(1, c * d, 7, 7) / 20, randn(1)
     flat = x[..., :c].permute(0, 4, 1, 2, 3).flatten(1, 2)
     expected = F.conv2d(flat.double(), weight.double(), bias.double(), padding=3)[:, 0]
-    torch.testing.assert_close(WideConv2d(weight, bias, d, c + spare)(x).double(), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        WideConv2d(weight, bias, d, c + spare)(x).double(), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_strips_join_to_the_whole():
@@ -81,4 +98,8 @@ def test_operations_saved(enlarge, fewer):
 
 def test_operations_of_the_published_code():
     """The figures measured on it: 64.1, 342.1 and 891.6 GFLOP."""
-    assert {name: round(gflop, 1) for name, gflop in cost.published().items()} == {"F": 64.1, "W": 342.1, "G": 891.6}
+    assert {name: round(gflop, 1) for name, gflop in cost.published().items()} == {
+        "F": 64.1,
+        "W": 342.1,
+        "G": 891.6,
+    }

@@ -48,7 +48,9 @@ def test_spaces_do_not_mix():
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a zip", b"PK\x03\x04 broken", np.zeros(3).tobytes()], ids=["empty", "text", "zip", "bytes"]
+    "content",
+    [b"", b"not a zip", b"PK\x03\x04 broken", np.zeros(3).tobytes()],
+    ids=["empty", "text", "zip", "bytes"],
 )
 def test_what_is_no_motion_file_is_an_error(tmp_path, content):
     path = tmp_path / "m.npz"

@@ -10,7 +10,9 @@ from moda.render.paste import Crop, Paster
 
 def gradient(height: int, width: int) -> np.ndarray:
     y, x = np.mgrid[0:height, 0:width]
-    return np.stack([x * 200 / width + 20, y * 200 / height + 20, (x + y) * 100 / (width + height) + 60], -1).astype(np.uint8)
+    return np.stack(
+        [x * 200 / width + 20, y * 200 / height + 20, (x + y) * 100 / (width + height) + 60], -1
+    ).astype(np.uint8)
 
 
 @pytest.mark.parametrize(("side", "size"), [(100.0, 256), (256.0, 256), (320.0, 128)])

@@ -138,8 +138,12 @@ def test_another_face_of_the_picture(head, portrait, tmp_path):
     small = np.pad(small, ((0, picture.shape[0] - small.shape[0]), (0, 0), (0, 0)), mode="edge")
     two = np.ascontiguousarray(np.hstack([small[:, ::-1], picture]))
     stages = [head._stage(two, SIZE, False, face) for face in (0, 1)]
-    centres = [stage.prepared.crop.points(np.float64([[0, 0]]))[0, 0] / stage.prepared.crop.scale for stage in stages]
-    assert centres[0] < centres[1] - 200  # the larger one is on the right: its square lies farther from the left edge
+    centres = [
+        stage.prepared.crop.points(np.float64([[0, 0]]))[0, 0] / stage.prepared.crop.scale for stage in stages
+    ]
+    assert (
+        centres[0] < centres[1] - 200
+    )  # the larger one is on the right: its square lies farther from the left edge
 
 
 @pytest.mark.parametrize("form", ["file", "object"])

@@ -38,8 +38,10 @@ def changed(motion: Motion, **points) -> Motion:
 def opened(motion: Motion, gap: float) -> Motion:
     """Lips closed but for `gap`, as jaws open them."""
     still = replace(motion, exp=np.zeros_like(motion.exp))
-    lower = {name: (0, 0.85 * gap, 0) for name in ("lip_lower_inner", "lip_lower_outer", "lip_lower_inner_right",
-                                                   "lip_lower_inner_left")}
+    lower = {
+        name: (0, 0.85 * gap, 0)
+        for name in ("lip_lower_inner", "lip_lower_outer", "lip_lower_inner_right", "lip_lower_inner_left")
+    }
     return changed(still, jaw=(0, 0.5 * gap, 0), lip_upper_inner=(0, -0.15 * gap, 0), **lower)
 
 
@@ -65,7 +67,13 @@ def test_basis_is_smooth_about_lips_and_irises():
     assert np.allclose(dense(exp)[IRIS_RINGS[0]], exp[INDEX["iris_right"]], atol=1e-3)
     assert np.abs(dense(exp)[10]).max() < 0.01  # the forehead does not follow the gaze
     opening = np.zeros((21, 3), np.float32)
-    for name in ("lip_lower_inner", "lip_lower_inner_right", "lip_lower_inner_left", "lip_lower_outer", "jaw"):
+    for name in (
+        "lip_lower_inner",
+        "lip_lower_inner_right",
+        "lip_lower_inner_left",
+        "lip_lower_outer",
+        "jaw",
+    ):
         opening[INDEX[name], 1] = 0.2
     moved = dense(opening)
     assert moved[[178, 402, 84, 314], 1].min() > 0.1  # all of the lower lip goes down
@@ -91,8 +99,14 @@ def test_motion_near_its_own_gives_nearly_the_picture(prepared):
 def test_the_edge_never_moves(prepared):
     renderer, p, _ = prepared
     for pitch, yaw, roll, t in [(0, 20, 0, 0), (12, -20, 8, 0.2), (-15, 0, -10, -0.2)]:
-        m = replace(p.motion, pitch=p.motion.pitch + pitch, yaw=p.motion.yaw + yaw, roll=p.motion.roll + roll,
-                    t=p.motion.t + np.float32([t, t / 2, 0]), scale=p.motion.scale * 1.1)
+        m = replace(
+            p.motion,
+            pitch=p.motion.pitch + pitch,
+            yaw=p.motion.yaw + yaw,
+            roll=p.motion.roll + roll,
+            t=p.motion.t + np.float32([t, t / 2, 0]),
+            scale=p.motion.scale * 1.1,
+        )
         frame = one(renderer, p, m).astype(int)
         for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
             assert np.abs(frame[edge] - p.image[edge]).max() <= 2
@@ -116,7 +130,10 @@ def test_shut_lids_cover_the_eye(prepared):
     points = p.field.source.place(p.shape)
     for iris in (468, 473):
         x, y = points[iris].round().astype(int)
-        before, after = p.image[y - 1 : y + 2, x - 1 : x + 2].mean(), frame[y - 1 : y + 2, x - 1 : x + 2].mean()
+        before, after = (
+            p.image[y - 1 : y + 2, x - 1 : x + 2].mean(),
+            frame[y - 1 : y + 2, x - 1 : x + 2].mean(),
+        )
         assert after > before + 20
 
 
@@ -226,7 +243,9 @@ def test_an_open_mouth_without_teeth_is_drawn_some(portrait):
 
     source = read_portrait(portrait)
     image = source.image.copy()
-    inside = np.concatenate([source.landmarks[LIP_INNER_UPPER, :2], source.landmarks[LIP_INNER_LOWER[::-1], :2]])
+    inside = np.concatenate(
+        [source.landmarks[LIP_INNER_UPPER, :2], source.landmarks[LIP_INNER_LOWER[::-1], :2]]
+    )
     cv2.fillPoly(image, [inside.round().astype(np.int32)], (40, 16, 14))
     renderer = MeshRenderer(SIZE)
     p = renderer.prepare(replace(source, image=image))

@@ -93,7 +93,9 @@ def test_lips_stay_closed_in_silence_from_first_to_last_frame(encoder, level):
 
 
 def test_lips_close_again_after_speech(encoder, repository_speech):
-    lips = encoder.lips(np.concatenate([np.zeros(SECOND, np.float32), repository_speech, np.zeros(2 * SECOND, np.float32)]))
+    lips = encoder.lips(
+        np.concatenate([np.zeros(SECOND, np.float32), repository_speech, np.zeros(2 * SECOND, np.float32)])
+    )
     opening = gap(lips)
     assert opening[:15].max() <= 0.02 and opening[-25:].max() <= 0.02
     assert opening[25:-50].std() > 0.02  # and moved while there was speech
@@ -182,7 +184,9 @@ def test_the_teacher_finds_a_rule_that_holds():
     def clip(name: str, offset: float) -> Clip:
         sounds = np.repeat(rng.integers(1, 28, 100), 6).astype(np.int16)
         lips = (sounds[::2] == 22)[:, None] * np.linspace(0.1, 0.3, 33)[None] + offset
-        return Clip(name, name, rng.normal(-6, 1, (1200, 80)).astype(np.float16), sounds, lips.astype(np.float32))
+        return Clip(
+            name, name, rng.normal(-6, 1, (1200, 80)).astype(np.float16), sounds, lips.astype(np.float32)
+        )
 
     people = [clip("one", 0.0), clip("two", 0.2)]
     teacher.centre(people)

@@ -32,7 +32,13 @@ def windows() -> Windows:
         motion = 0.1 * random.standard_normal((n, 70)).astype(np.float32)
         motion[:, 63] += 1
         lips = 0.1 * random.standard_normal((n, 33)).astype(np.float32)
-        return Clip(features(n), random.standard_normal(n), motion, lips, random.standard_normal((21, 3)).astype(np.float32))
+        return Clip(
+            features(n),
+            random.standard_normal(n),
+            motion,
+            lips,
+            random.standard_normal((21, 3)).astype(np.float32),
+        )
 
     speech = [Speech(features(200), random.standard_normal(200), 0.1 * random.standard_normal((200, 33)))]
     speech += [Speech(features(100), np.zeros(100), np.zeros((100, 33), np.float32))]
@@ -90,7 +96,14 @@ def tiny_run(tmp_path, monkeypatch, windows):
     model = replace(EMBEDDED, width=16, heads=2, depths=(1, 1, 1), audio_hidden=16, audio_width=4)
     windows.config = model
     values = json.loads((CONFIGS / "embedded.json").read_text())
-    values |= {"out": "run", "encoder": "encoder", "model": model.to_dict(), "steps": 6, "batch": 2, "save_every": 3}
+    values |= {
+        "out": "run",
+        "encoder": "encoder",
+        "model": model.to_dict(),
+        "steps": 6,
+        "batch": 2,
+        "save_every": 3,
+    }
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
 
@@ -136,7 +149,13 @@ def test_training_lowers_the_loss(tiny_run, windows):
     # Everything moves as the sound does: easy to learn.
     sound = np.sin(np.arange(300) / 5).astype(np.float32)
     motion = np.repeat(sound[:, None], 70, axis=1)
-    clip = Clip(np.repeat(sound[:, None, None], 4, axis=2), sound, motion, motion[:, :33], np.zeros((21, 3), np.float32))
+    clip = Clip(
+        np.repeat(sound[:, None, None], 4, axis=2),
+        sound,
+        motion,
+        motion[:, :33],
+        np.zeros((21, 3), np.float32),
+    )
     windows.clips, windows.clip_p, windows.real_part, windows.offsets = [clip], np.ones(1), 1.0, {}
     values = json.loads(tiny_run.read_text())
     tiny_run.write_text(json.dumps({**values, "steps": 150, "batch": 8, "warmup": 5, "learning_rate": 3e-3}))

@@ -142,13 +142,17 @@ def test_the_sound_ends_with_the_picture(tmp_path, seconds):
         tmp_path / "a.mp4", [numbered(0)] * 50, Sound(16_000, 1, rechunk([tone(seconds)], 999))
     )
     assert len(list(read_video(path))) == 50
-    assert len(read_audio(path)) / 16_000 == pytest.approx(min(seconds, 2.02), abs=0.07)  # an AAC block is 64 ms
+    assert len(read_audio(path)) / 16_000 == pytest.approx(
+        min(seconds, 2.02), abs=0.07
+    )  # an AAC block is 64 ms
 
 
 @settings(max_examples=8, deadline=None)
 @given(st.integers(64, 90), st.integers(64, 90))
 def test_odd_sizes_lose_nothing(tmp_path_factory, width, height):
-    picture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8), (0, 0), 9)
+    picture = cv2.GaussianBlur(
+        np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8), (0, 0), 9
+    )
     path = write_video(tmp_path_factory.mktemp("v") / "a.mp4", [picture] * 3)
     frame = next(read_video(path))
     assert frame.shape == (height + height % 2, width + width % 2, 3)

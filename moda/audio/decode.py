@@ -131,7 +131,9 @@ def open_listening(path: str | os.PathLike) -> Sound:
     return Sound(rate, channels, (np.clip(piece.T, -1, 1) for piece in pieces))
 
 
-def _decode(path: str | os.PathLike, rate: int = SAMPLE_RATE, layout: str | None = None) -> Iterator[np.ndarray]:
+def _decode(
+    path: str | os.PathLike, rate: int = SAMPLE_RATE, layout: str | None = None
+) -> Iterator[np.ndarray]:
     """(channels, n) float32 pieces as they come out of the decoder; `layout` None keeps the file's channels.
 
     In a video whose sound begins after its picture, silence comes first: sample 0 is the file's time 0.
@@ -145,7 +147,9 @@ def _decode(path: str | os.PathLike, rate: int = SAMPLE_RATE, layout: str | None
                 frame.pts = None  # gaps in the time stamps are not filled
                 for out in resampler.resample(frame):
                     wave = out.to_ndarray()
-                    wave = np.nan_to_num(wave, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # float files hold anything
+                    wave = np.nan_to_num(
+                        wave, copy=False, nan=0.0, posinf=0.0, neginf=0.0
+                    )  # float files hold anything
                     while lead:
                         count = min(lead, rate)
                         yield np.zeros((len(wave), count), np.float32)

@@ -53,7 +53,9 @@ class LogMel:
                 frames += ready
         rest = frames_in(samples) - frames
         if rest > 0:
-            yield self._frames(np.concatenate([held, np.zeros(SAMPLES_PER_FRAME + _BEFORE, np.float32)]), rest)
+            yield self._frames(
+                np.concatenate([held, np.zeros(SAMPLES_PER_FRAME + _BEFORE, np.float32)]), rest
+            )
 
     def _frames(self, held: np.ndarray, count: int) -> np.ndarray:
         """`count` video frames' worth; held[0] is the first sample of the first window."""

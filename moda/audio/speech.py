@@ -22,7 +22,10 @@ from torch.nn import functional as F
 from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
 from moda.errors import ModaError
 
-MEL_MEAN, MEL_STD = -8.0, 3.5  # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
+MEL_MEAN, MEL_STD = (
+    -8.0,
+    3.5,
+)  # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
 INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
@@ -55,7 +58,9 @@ class SpeechConfig:
         object.__setattr__(self, "behind", tuple(self.behind))
         object.__setattr__(self, "ahead", tuple(self.ahead))
         if len(self.behind) != len(self.ahead):
-            raise ValueError(f"speech encoder: {len(self.behind)} blocks look back, but {len(self.ahead)} ahead")
+            raise ValueError(
+                f"speech encoder: {len(self.behind)} blocks look back, but {len(self.ahead)} ahead"
+            )
 
     @property
     def context(self) -> tuple[int, int]:

@@ -92,7 +92,9 @@ def generate(
 @app.command()
 def animate(
     portrait: Portrait,
-    driving: Annotated[Path, typer.Argument(metavar="VIDEO_OR_MOTION", help="A video of a face, or an .npz motion.")],
+    driving: Annotated[
+        Path, typer.Argument(metavar="VIDEO_OR_MOTION", help="A video of a face, or an .npz motion.")
+    ],
     output: Output,
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
@@ -113,7 +115,15 @@ def animate(
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     with progress("Tracking") as report:
         video = head.animate(
-            portrait, driving, size=size, full=full, pose=pose, lips=lips, blink=blink, face=face, progress=report
+            portrait,
+            driving,
+            size=size,
+            full=full,
+            pose=pose,
+            lips=lips,
+            blink=blink,
+            face=face,
+            progress=report,
         )
     with progress("Drawing") as report:
         video.save(output, report)
@@ -123,7 +133,9 @@ def animate(
 def track(
     video: Annotated[Path, typer.Argument(help="A video of a face.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The motion to write: .npz.")],
-    model: Annotated[str, typer.Option(help="Whose space: embedded, official, or a model's folder.")] = "embedded",
+    model: Annotated[
+        str, typer.Option(help="Whose space: embedded, official, or a model's folder.")
+    ] = "embedded",
     device: Device = "cpu",
 ) -> None:
     """The motion of the face in a video, 25 frames a second."""
@@ -160,7 +172,9 @@ def train(
 
 @app.command()
 def evaluate(
-    clips: Annotated[Path, typer.Argument(metavar="CLIPS_FOLDER", help="A folder of videos of people speaking.")],
+    clips: Annotated[
+        Path, typer.Argument(metavar="CLIPS_FOLDER", help="A folder of videos of people speaking.")
+    ],
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     device: Device = "cpu",

@@ -61,7 +61,9 @@ def clips_in(folder: str | os.PathLike) -> Iterator[RealClip]:
             continue
         found = True
     if not found:
-        raise ModaError(f"{folder} holds neither videos nor blendshape clips (.npy with a sound file beside it)")
+        raise ModaError(
+            f"{folder} holds neither videos nor blendshape clips (.npy with a sound file beside it)"
+        )
 
 
 def _jaw(path: Path) -> np.ndarray:
@@ -96,7 +98,9 @@ def evaluate(
     rows = []
     for count, clip in enumerate(clips):
         features = list(head.encoder.encode(_sound(clip.sound)))
-        motions = [join(list(head.generator.stream(features, clip.identity, start, seed=seed))) for seed in seeds]
+        motions = [
+            join(list(head.generator.stream(features, clip.identity, start, seed=seed))) for seed in seeds
+        ]
         scores = [correlation(lip_gap(motion.exp), clip.opening) for motion in motions]
         rows.append(
             {
@@ -105,13 +109,20 @@ def evaluate(
                 "r": float(np.mean([r for r, _ in scores])),
                 "lag": int(np.median([lag for _, lag in scores])),
                 "r_by_seed": [r for r, _ in scores],
-                "generated": {k: float(np.mean([describe(m)[k] for m in motions])) for k in describe(motions[0])},
+                "generated": {
+                    k: float(np.mean([describe(m)[k] for m in motions])) for k in describe(motions[0])
+                },
                 "real": describe(clip.motion) if clip.motion else None,
             }
         )
         if progress:
             progress((count + 1) / len(clips))
-    return {"model": str(model), "seeds": list(seeds), "mean_r": float(np.mean([row["r"] for row in rows])), "clips": rows}
+    return {
+        "model": str(model),
+        "seeds": list(seeds),
+        "mean_r": float(np.mean([row["r"] for row in rows])),
+        "clips": rows,
+    }
 
 
 def _sound(path: Path):
@@ -122,7 +133,9 @@ def _sound(path: Path):
 
 def table(result: dict) -> str:
     """An evaluation as lines for a person."""
-    lines = [f"{'clip':<16}{'r':>7}{'lag':>5}{'seconds':>9}{'gap std':>9}{'real':>7}{'blinks/min':>12}{'real':>7}"]
+    lines = [
+        f"{'clip':<16}{'r':>7}{'lag':>5}{'seconds':>9}{'gap std':>9}{'real':>7}{'blinks/min':>12}{'real':>7}"
+    ]
     for row in result["clips"]:
         made, real = row["generated"], row["real"]
         lines.append(

@@ -35,7 +35,9 @@ def opening(shape: np.ndarray) -> np.ndarray:
 
 def gap(shape: np.ndarray) -> np.ndarray:
     """(..., 478, 3) -> (...) the inner lips' distance."""
-    return np.linalg.norm(shape[..., POINTS["lip_lower_inner"], :] - shape[..., POINTS["lip_upper_inner"], :], axis=-1)
+    return np.linalg.norm(
+        shape[..., POINTS["lip_lower_inner"], :] - shape[..., POINTS["lip_upper_inner"], :], axis=-1
+    )
 
 
 def aperture(shape: np.ndarray) -> np.ndarray:
@@ -59,5 +61,3 @@ def neutral_points(shapes: np.ndarray) -> np.ndarray:
     rest = points[closed].mean(axis=0) - opening(shapes[closed].mean(axis=0))
     neutral[MOUTH] = rest[MOUTH]
     return neutral.astype(np.float32)
-
-

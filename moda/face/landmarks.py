@@ -33,7 +33,9 @@ def _solutions():
         logging.getLogger("absl").setLevel(logging.ERROR)
         import mediapipe
     except ImportError as error:
-        raise ModaError(f"MediaPipe cannot be loaded ({error}); `moda doctor` says what is missing") from error
+        raise ModaError(
+            f"MediaPipe cannot be loaded ({error}); `moda doctor` says what is missing"
+        ) from error
     return mediapipe.solutions
 
 
@@ -71,7 +73,10 @@ def find_faces(image: np.ndarray) -> list[np.ndarray]:
     height, width = image.shape[:2]
     options = {"refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
     faces: list[np.ndarray] = []
-    with _quiet(), _solutions().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=MAX_FACES, **options) as mesh:
+    with (
+        _quiet(),
+        _solutions().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=MAX_FACES, **options) as mesh,
+    ):
         for parts in TILES:
             side = max(height, width) / parts
             if side < MIN_TILE:

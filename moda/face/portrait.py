@@ -41,7 +41,9 @@ def source_of(image: np.ndarray, landmarks: np.ndarray, name: str = "the picture
     """A picture and the landmarks (478, 3) of a face in it -> Source."""
     head, shape = pose.measure(landmarks)
     if head.scale < MIN_EYE_DISTANCE:
-        raise ModaError(f"the face in {name} is too small: {head.scale:.0f} pixels between the eyes, 8 are needed")
+        raise ModaError(
+            f"the face in {name} is too small: {head.scale:.0f} pixels between the eyes, 8 are needed"
+        )
     exp = expression.opening(shape)
     pitch, yaw, roll = angles(head.rotation[None])
     motion = Motion(exp[None], np.ones(1), np.zeros((1, 3)), pitch, yaw, roll)

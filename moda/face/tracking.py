@@ -89,7 +89,8 @@ def motion_of(landmarks: np.ndarray, times: np.ndarray) -> tuple[Motion, np.ndar
     t[:, 2] = 0.0  # not to be seen in a picture
     pitch, yaw, roll = angles(rotation)
     numbers = np.concatenate(
-        [exp.reshape(len(exp), -1), (scale / reference)[:, None], t, np.stack([pitch, yaw, roll], axis=1)], axis=1
+        [exp.reshape(len(exp), -1), (scale / reference)[:, None], t, np.stack([pitch, yaw, roll], axis=1)],
+        axis=1,
     )
     # To 25 fps, middle of frame to middle of frame; before the first, between and after the last seen frames the
     # nearest ones hold. Times count from the file's beginning, as its sound does.

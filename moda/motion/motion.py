@@ -46,7 +46,14 @@ class Motion:
 
     def __post_init__(self) -> None:
         n = len(self.exp)
-        shapes = {"exp": (n, KEYPOINTS, 3), "scale": (n,), "t": (n, 3), "pitch": (n,), "yaw": (n,), "roll": (n,)}
+        shapes = {
+            "exp": (n, KEYPOINTS, 3),
+            "scale": (n,),
+            "t": (n, 3),
+            "pitch": (n,),
+            "yaw": (n,),
+            "roll": (n,),
+        }
         for name, shape in shapes.items():
             value = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
             if value.shape != shape:
@@ -66,7 +73,9 @@ class Motion:
         """(T, 70) in the order exp 63, scale, t 3, pitch, yaw, roll -> Motion."""
         array = np.asarray(array, dtype=np.float32)
         if array.ndim != 2 or array.shape[1] != MOTION_DIM:
-            raise ModaError(f"motion: an array of shape {array.shape} was given, but (frames, {MOTION_DIM}) is needed")
+            raise ModaError(
+                f"motion: an array of shape {array.shape} was given, but (frames, {MOTION_DIM}) is needed"
+            )
         return cls(
             exp=array[:, :63].reshape(-1, KEYPOINTS, 3),
             scale=array[:, 63],
@@ -110,7 +119,9 @@ class Motion:
     def require(self, space: str, who: str) -> Motion:
         """Itself, if its space is the one that `who` works in; else a ModaError that names both."""
         if self.space != space:
-            raise ModaError(f"{who} works in the {space!r} space, but this motion is in the {self.space!r} space")
+            raise ModaError(
+                f"{who} works in the {space!r} space, but this motion is in the {self.space!r} space"
+            )
         return self
 
     # -- as a file ----------------------------------------------------------------------------

@@ -89,5 +89,7 @@ class Paster:
         """(size, size, 3) uint8 -> (H, W, 3) uint8."""
         out = self.image.copy()
         part = _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE)
-        out[self._box] = cv2.add(cv2.multiply(self._mask, part, dtype=cv2.CV_32F), self._under, dtype=cv2.CV_8U)
+        out[self._box] = cv2.add(
+            cv2.multiply(self._mask, part, dtype=cv2.CV_32F), self._under, dtype=cv2.CV_8U
+        )
         return out

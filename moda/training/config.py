@@ -69,8 +69,12 @@ class TrainingConfig:
         names = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or set(values) != names:
             given = set(values) if isinstance(values, dict) else set()
-            wrong = [f"lacks {name}" for name in sorted(names - given)] + [f"does not know {name}" for name in sorted(given - names)]
-            raise ModaError(f"the training config {path} is wrong: it {', '.join(wrong) or 'is no JSON object'}")
+            wrong = [f"lacks {name}" for name in sorted(names - given)] + [
+                f"does not know {name}" for name in sorted(given - names)
+            ]
+            raise ModaError(
+                f"the training config {path} is wrong: it {', '.join(wrong) or 'is no JSON object'}"
+            )
         here = path.resolve().parent
         values["out"] = here / values["out"]
         if values["encoder"] != "embedded":
@@ -80,5 +84,7 @@ class TrainingConfig:
         values["model"] = ModelConfig.from_dict(values["model"])
         for name in ("steps", "batch", "save_every", "threads"):
             if not (isinstance(values[name], int) and values[name] > 0):
-                raise ModaError(f"the training config {path}: {name} is {values[name]!r}, but must be a whole number above 0")
+                raise ModaError(
+                    f"the training config {path}: {name} is {values[name]!r}, but must be a whole number above 0"
+                )
         return cls(**values)

@@ -85,7 +85,13 @@ def prepare(
             if not stored.exists():
                 item = make_clip(path, encoder) if is_clip else make_speech(path, encoder)
                 part = stored.with_suffix(".part.npz")
-                np.savez(part, **{k: v.astype(np.float16 if k == "features" else np.float32) for k, v in vars(item).items()})
+                np.savez(
+                    part,
+                    **{
+                        k: v.astype(np.float16 if k == "features" else np.float32)
+                        for k, v in vars(item).items()
+                    },
+                )
                 part.replace(stored)
             with np.load(stored, allow_pickle=False) as file:
                 arrays = {k: file[k] for k in file}
@@ -122,6 +128,7 @@ def make_clip(path: Path, encoder) -> Clip:
     """One video of a speaking person. Its sound and picture are brought together first."""
     from moda.audio.decode import read_audio
     from moda.face import track
+
     tracked = track(path)
     wave = read_audio(path)
     features = np.concatenate(list(encoder.encode([wave])))
@@ -151,6 +158,7 @@ def _best_offset(heard: np.ndarray, seen: np.ndarray) -> int:
 def make_speech(path: Path, encoder) -> Speech:
     """One file of speech without a face."""
     from moda.audio.decode import read_audio
+
     wave = read_audio(path)[: int(SPEECH_CUT * SAMPLE_RATE)]
     features = np.concatenate(list(encoder.encode([wave])))
     lips = encoder.lips(wave)[: len(features)]
@@ -161,7 +169,9 @@ def make_silence(encoder, seconds: float = 12.0, level: float = 0.0, seed: int =
     """Nothing, or a recording's own noise at `level`: the lips stay closed."""
     wave = level * np.random.default_rng(seed).standard_normal(int(seconds * SAMPLE_RATE)).astype(np.float32)
     features = np.concatenate(list(encoder.encode([wave])))
-    return Speech(features, loudness(wave, len(features)), np.zeros((len(features), MOUTH_DIMS), dtype=np.float32))
+    return Speech(
+        features, loudness(wave, len(features)), np.zeros((len(features), MOUTH_DIMS), dtype=np.float32)
+    )
 
 
 def _as_exp(lips: np.ndarray) -> np.ndarray:
@@ -269,7 +279,9 @@ class Windows:
         index = np.arange(at, at + length) % (2 * n)
         return clip, clip.motion[np.where(index < n, index, 2 * n - 1 - index)]
 
-    def _cut(self, start: int, motion: np.ndarray, features: np.ndarray, identity: np.ndarray, random) -> Window:
+    def _cut(
+        self, start: int, motion: np.ndarray, features: np.ndarray, identity: np.ndarray, random
+    ) -> Window:
         n = self.config.segment
         end = min(len(features), start + n)
         known = np.arange(n) < end - start
@@ -286,7 +298,14 @@ class Windows:
             frames[:, NOT_MOUTH] += rest[:, NOT_MOUTH]
         else:
             previous = motion[start - 1].copy()
-        return Window(previous, frames, sound, identity.reshape(-1).astype(np.float32).copy(), self.config.no_emotion, known)
+        return Window(
+            previous,
+            frames,
+            sound,
+            identity.reshape(-1).astype(np.float32).copy(),
+            self.config.no_emotion,
+            known,
+        )
 
     def _feel(self, window: Window, random: np.random.Generator) -> None:
         """Half of the windows show an emotion, which the label tells."""
@@ -336,7 +355,9 @@ def _mirror(window: Window) -> None:
     points[:] = points[MIRROR] * np.float32([-1, 1, 1])
 
 
-def statistics(windows: Windows, random: np.random.Generator, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
+def statistics(
+    windows: Windows, random: np.random.Generator, count: int = 600
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (70,) of what the windows show."""
     frames = np.concatenate([w.motion[w.known] for w in (windows.draw(random) for _ in range(count))])
     return frames.mean(axis=0), np.maximum(frames.std(axis=0), 1e-3)

@@ -58,7 +58,11 @@ def offset(emotion: str) -> np.ndarray:
             for point in (*_UPPER, *_LOWER):
                 exp[INDEX[point]] += (0, y, z)
         elif name in INDEX:
-            exp[INDEX[name]] += (out if "left" in name else 0 if name in ("nose", "jaw", "brow_centre") else -out, y, z)
+            exp[INDEX[name]] += (
+                out if "left" in name else 0 if name in ("nose", "jaw", "brow_centre") else -out,
+                y,
+                z,
+            )
         else:
             exp[INDEX[f"{name}_right"]] += (-out, y, z)
             exp[INDEX[f"{name}_left"]] += (out, y, z)

@@ -45,7 +45,9 @@ def interpolant(shape: np.ndarray) -> np.ndarray:
 
     def kernel(a, b):
         distance = np.linalg.norm(a[:, None] - b[None], axis=-1) / REACH
-        return (1 + distance) * np.exp(-distance)  # Matern 3/2: smooth, and tame between points that lie close
+        return (1 + distance) * np.exp(
+            -distance
+        )  # Matern 3/2: smooth, and tame between points that lie close
 
     weights = np.linalg.solve(kernel(centres, centres) + 1e-6 * np.eye(len(centres)), kernel(centres, points))
     weights = weights[: len(LANDMARK_OF)]  # (21, 478)
@@ -57,7 +59,9 @@ def interpolant(shape: np.ndarray) -> np.ndarray:
 
 
 # Forehead, temples, nose bridge, eye corners: speech leaves them in place.
-SKULL = np.array([10, 151, 67, 297, 109, 338, 127, 356, 234, 454, 162, 389, 21, 251, 168, 6, 33, 133, 362, 263])
+SKULL = np.array(
+    [10, 151, 67, 297, 109, 338, 127, 356, 234, 454, 162, 389, 21, 251, 168, 6, 33, 133, 362, 263]
+)
 
 
 def displacements(landmarks: np.ndarray) -> np.ndarray:

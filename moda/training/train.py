@@ -57,11 +57,15 @@ class Run:
         torch.manual_seed(config.seed)
         self.model = MotionTransformer(config.model)
         self.mean_model = deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
+        )
         self.step, self.losses = 0, []
         self.groups = _groups(config.model.space)
         self._resume()
-        self.mean, self.std = (torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON))
+        self.mean, self.std = (
+            torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON)
+        )
 
     def _data(self) -> tuple[Windows, Statistics]:
         from moda.audio.speech import EMBEDDED, SpeechEncoder
@@ -70,16 +74,22 @@ class Run:
         # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
         folder = self.encoder_folder = config.out / "encoder"
         if not folder.exists():
-            shutil.copytree(EMBEDDED if config.encoder == "embedded" else config.encoder, folder, ignore=_not_encoder)
+            shutil.copytree(
+                EMBEDDED if config.encoder == "embedded" else config.encoder, folder, ignore=_not_encoder
+            )
         encoder = SpeechEncoder.load(folder)
         if encoder.width != config.model.audio_width:
-            raise ModaError(f"audio_width is {config.model.audio_width}, but the encoder in {folder} gives {encoder.width}")
+            raise ModaError(
+                f"audio_width is {config.model.audio_width}, but the encoder in {folder} gives {encoder.width}"
+            )
         fingerprint = hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
         clips, speech = prepare(
             config.clips, config.speech, encoder, fingerprint, config.out / "data", self.progress
         )
         if speech:
-            speech += [make_silence(encoder, level=level, seed=i) for i, level in enumerate((0, 0, 1e-4, 1e-3, 3e-3))]
+            speech += [
+                make_silence(encoder, level=level, seed=i) for i, level in enumerate((0, 0, 1e-4, 1e-3, 3e-3))
+            ]
         windows = Windows(clips, speech, config.model, config.real_part, config.heard_part, config.lips_gain)
         return windows, Statistics(*statistics(windows, np.random.default_rng(config.seed)))
 
@@ -132,7 +142,9 @@ class Run:
         velocity = self.model(seen, pair.time, self.model.without_audio(audio, without), emotion, identity)
         error = (velocity - pair.target) * known[..., None]
         frames = known.sum()
-        parts = {name: error[..., dims].square().sum() / (frames * len(dims)) for name, dims in self.groups.items()}
+        parts = {
+            name: error[..., dims].square().sum() / (frames * len(dims)) for name, dims in self.groups.items()
+        }
         change = pair.sigma * error.diff(dim=1)
         parts["change"] = change.square().sum() / (frames * error.shape[-1])
         return parts
@@ -177,7 +189,9 @@ class Run:
             return
         state = torch.load(self.checkpoint, weights_only=True)
         if state["model_config"] != self.config.model.to_json():
-            raise ModaError(f"{self.checkpoint} belongs to another model; name another `out` folder, or remove it")
+            raise ModaError(
+                f"{self.checkpoint} belongs to another model; name another `out` folder, or remove it"
+            )
         self.model.load_state_dict(state["model"])
         self.mean_model.load_state_dict(state["mean_model"])
         self.optimiser.load_state_dict(state["optimiser"])

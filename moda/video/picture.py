@@ -44,7 +44,9 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
 def check_picture(image: np.ndarray, name: str = "the picture") -> np.ndarray:
     """An array given in place of a file: itself if it is (H, W, 3) uint8 of a possible size, else ModaError."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        got = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        got = (
+            f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        )
         raise ModaError(f"{name} is {got}, but an (H, W, 3) uint8 array, RGB, is needed")
     _check_size(image.shape[1], image.shape[0], name)
     return image

@@ -90,11 +90,15 @@ class VideoWriter:
         """(H, W, 3) uint8 RGB."""
         height, width = frame.shape[:2]
         if (width, height) != self.size:
-            raise ModaError(f"a frame has {width}x{height} pixels, but the video was begun with {self.size[0]}x{self.size[1]}")
+            raise ModaError(
+                f"a frame has {width}x{height} pixels, but the video was begun with {self.size[0]}x{self.size[1]}"
+            )
         if width % 2 or height % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         # OpenCV's conversion is seven times as fast as FFmpeg's
-        picture = av.VideoFrame.from_ndarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2YUV_I420), format="yuv420p")
+        picture = av.VideoFrame.from_ndarray(
+            cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2YUV_I420), format="yuv420p"
+        )
         picture.pts, picture.time_base = self.frames, Fraction(1, FPS)
         self._mux(self.video, picture)
         self.frames += 1
@@ -107,7 +111,9 @@ class VideoWriter:
             if block is None:
                 return
             block = block[: samples - self.sound_done] if exactly else block
-            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block.T), format="fltp", layout=self.layout)
+            frame = av.AudioFrame.from_ndarray(
+                np.ascontiguousarray(block.T), format="fltp", layout=self.layout
+            )
             frame.sample_rate = self.sound.rate
             frame.pts, frame.time_base = self.sound_done, Fraction(1, self.sound.rate)
             self._mux(self.audio, frame)

@@ -21,7 +21,9 @@ from moda.timing import Row, timed
 class RandomReader(Reader):
     """Weights by chance, of the shapes asked for: for timing without any file."""
 
-    def __init__(self, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, fast: bool = True) -> None:
+    def __init__(
+        self, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, fast: bool = True
+    ) -> None:
         super().__init__(name, {}, device, dtype, fast)
         self.generator = torch.Generator().manual_seed(0)
 
@@ -35,7 +37,9 @@ class RandomReader(Reader):
         return self.take(prefix + ".weight", *shape)
 
 
-def random_renderer(device: str = "cpu", precision: str = "float32", fast: bool | None = None) -> LivePortraitRenderer:
+def random_renderer(
+    device: str = "cpu", precision: str = "float32", fast: bool | None = None
+) -> LivePortraitRenderer:
     """A renderer with weights by chance. fast: see Reader; as `LivePortraitRenderer.load` chooses unless given."""
     dtype = PRECISIONS[precision]
     if fast is None:

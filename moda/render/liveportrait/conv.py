@@ -33,7 +33,11 @@ class Conv:
             self.weight, self.bias = weight.contiguous(memory_format=order), bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.tiles(x) if self.tiles else convolve(enlarge_nearest(x, self.enlarge), self.weight, self.bias)
+        return (
+            self.tiles(x)
+            if self.tiles
+            else convolve(enlarge_nearest(x, self.enlarge), self.weight, self.bias)
+        )
 
     def strips(self, x: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """The result in strips of rows (rows, (N, rows, W, out)), two dimensions only."""
@@ -64,7 +68,9 @@ class WideConv3d:
             self.weight = weight
             return
         self.span = self.TILE + self.taps - 1
-        spectrum = torch.fft.rfft2(weight.double(), s=(self.span, self.span)).conj()  # (out, in, depth, f, f')
+        spectrum = torch.fft.rfft2(
+            weight.double(), s=(self.span, self.span)
+        ).conj()  # (out, in, depth, f, f')
         self.frequencies = spectrum.shape[-2:]
         # One matrix a frequency: in -> depth taps x out.
         matrices = spectrum.permute(3, 4, 1, 2, 0).flatten(3).flatten(0, 1)

@@ -61,7 +61,9 @@ class _Block:
         self.conv_0 = read.conv(read.spectral(prefix + ".conv_0", hidden, width_in, 3, 3), None)
         bias = read.take(prefix + ".conv_1.bias", width_out)
         self.conv_1 = read.conv(read.spectral(prefix + ".conv_1", width_out, hidden, 3, 3), bias)
-        self.shortcut = _Shortcut(read, prefix, width_in, width_out, enlarge) if width_in != width_out else None
+        self.shortcut = (
+            _Shortcut(read, prefix, width_in, width_out, enlarge) if width_in != width_out else None
+        )
 
     def __call__(self, x: Tensor, features: Tensor) -> Tensor:
         n = normalise(x)

@@ -80,7 +80,9 @@ class _Block:
         self.depthwise = tuple(read.put(t) for t in read.plain(prefix + ".dwconv", width, 1, 7, 7))
         self.norm = _Norm(read, prefix + ".norm", width)
         self.up = read.linear(prefix + ".pwconv1", width, 4 * width)
-        self.gamma, self.beta = (read.put(read.take(f"{prefix}.grn.{part}", 1, 1, 1, 4 * width)) for part in ("gamma", "beta"))
+        self.gamma, self.beta = (
+            read.put(read.take(f"{prefix}.grn.{part}", 1, 1, 1, 4 * width)) for part in ("gamma", "beta")
+        )
         self.down = read.linear(prefix + ".pwconv2", 4 * width, width)
 
     def __call__(self, x: Tensor) -> Tensor:

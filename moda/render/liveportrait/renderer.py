@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from moda.render.paste import Crop
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-EXACT = ("extractor", "stitching", "lip", "eye")  # quick ones that stay float32: their errors would move the face
+EXACT = (
+    "extractor",
+    "stitching",
+    "lip",
+    "eye",
+)  # quick ones that stay float32: their errors would move the face
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ class Mlp:
     """Linear layers with ReLU between; (N, first width) -> (N, last width)."""
 
     def __init__(self, read: Reader, widths: tuple[int, ...]) -> None:
-        self.layers = [
-            read.linear(f"mlp.{2 * i}", *widths[i : i + 2]) for i in range(len(widths) - 1)
-        ]
+        self.layers = [read.linear(f"mlp.{2 * i}", *widths[i : i + 2]) for i in range(len(widths) - 1)]
         read.finish()
 
     @torch.inference_mode()

@@ -39,7 +39,9 @@ class Warping:
         self.compress = read.put(w.flatten(1).T).float(), read.put(b).float()
         self.hourglass = _Hourglass(read, p + "hourglass.")
         w, b = read.plain(p + "mask", MOTIONS, _OUT, 7, 7, 7)
-        self.mask = WideConv3d(read.put(F.pad(w, (0, 0) * 3 + (0, self.hourglass.width - _OUT))), read.put(b), read.fast)
+        self.mask = WideConv3d(
+            read.put(F.pad(w, (0, 0) * 3 + (0, self.hourglass.width - _OUT))), read.put(b), read.fast
+        )
         w, b = read.plain(p + "occlusion", 1, _OUT * DEPTH, 7, 7)
         self.occlusion = WideConv2d(read.put(w), read.put(b), DEPTH, self.hourglass.width)
         self.third = read.conv(*read.plain("third.conv", 256, CHANNELS * DEPTH, 3, 3, norm="third.norm"))

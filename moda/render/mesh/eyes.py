@@ -13,7 +13,10 @@ from moda.motion.explicit import LID_APERTURE
 from moda.render.mesh.field import smoothstep
 
 COLUMNS = 96
-EASE, SNAP = 0.5, 0.8  # parts of the way: from EASE on lids close quicker, at SNAP they meet: trackers lose a blink's tip
+EASE, SNAP = (
+    0.5,
+    0.8,
+)  # parts of the way: from EASE on lids close quicker, at SNAP they meet: trackers lose a blink's tip
 MEET = 0.12  # of the eye's height: closed lids meet this much above the lower lid's place
 WIDEST = 0.15  # lids open by at most this part of the eye more than in the picture
 SHADOW = 0.35  # darkness under a lid that has come down
@@ -42,8 +45,16 @@ def curve(points: np.ndarray, at: np.ndarray) -> np.ndarray:
 class Eye:
     """One eye of one source; sizes in pixels of the square."""
 
-    def __init__(self, image: np.ndarray, landmarks: np.ndarray, upper: np.ndarray, lower: np.ndarray,
-                 iris: int, ring: np.ndarray, unit: float) -> None:
+    def __init__(
+        self,
+        image: np.ndarray,
+        landmarks: np.ndarray,
+        upper: np.ndarray,
+        lower: np.ndarray,
+        iris: int,
+        ring: np.ndarray,
+        unit: float,
+    ) -> None:
         """image: the square. landmarks: (478, 2) in it. unit: pixels an eye distance."""
         left, right = landmarks[upper[0]], landmarks[upper[-1]]
         self.unit = unit
@@ -69,7 +80,9 @@ class Eye:
         column = np.clip(uv[..., 0] / width, 0, 1).astype(np.float32) * (COLUMNS - 1)
         self.column = np.minimum(column.astype(np.intp), COLUMNS - 2)
         self.part = column - self.column.astype(np.float32)
-        self.outside = (np.maximum(0, np.maximum(-uv[..., 0], uv[..., 0] - width)) / (0.2 * unit)).astype(np.float32)
+        self.outside = (np.maximum(0, np.maximum(-uv[..., 0], uv[..., 0] - width)) / (0.2 * unit)).astype(
+            np.float32
+        )
         at = np.linspace(0, width, COLUMNS)
         self.upper, self.lower = (curve(local(landmarks[c]), at).astype(np.float32) for c in (upper, lower))
         self.lower = np.maximum(self.lower, self.upper)

@@ -28,7 +28,9 @@ HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends
 SKIN = [i for i in range(21) if i not in (*range(LIDS.start, LIDS.stop), *range(IRISES.start, IRISES.stop))]
-COLUMNS = np.arange(63).reshape(21, 3)[SKIN].ravel()  # of exp, that move the skin; lids and irises are drawn apart
+COLUMNS = (
+    np.arange(63).reshape(21, 3)[SKIN].ravel()
+)  # of exp, that move the skin; lids and irises are drawn apart
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -
     system[k:, :k] = system[:k, k:].T
     inverse = np.linalg.inv(system)[:, :k].astype(np.float32)
     distance = np.sqrt(
-        np.maximum(0, (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T), dtype=np.float32
+        np.maximum(0, (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T),
+        dtype=np.float32,
     )
     return distance @ inverse[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ inverse[k:]
 
@@ -132,9 +135,13 @@ class Field:
         roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
         c, s = np.cos(roll), np.sin(roll)
         middle = (pose.rotation @ np.array([*HEAD_CENTRE, 0.5]))[:2]
-        level = (units - middle) @ np.array([[c, -s], [s, c]])  # the head's own up and across, from its middle
+        level = (units - middle) @ np.array(
+            [[c, -s], [s, c]]
+        )  # the head's own up and across, from its middle
         rho = np.linalg.norm(level / HEAD_RADII, axis=-1) + 1e-6
-        beyond = np.maximum(0, 1 - 1 / rho) * np.linalg.norm(level, axis=-1)  # eye distances outside the outline
+        beyond = np.maximum(0, 1 - 1 / rho) * np.linalg.norm(
+            level, axis=-1
+        )  # eye distances outside the outline
         edge = np.minimum(self.pixels, self.size - self.pixels).min(axis=-1) / pose.scale
         edge = np.maximum(edge, 0)
         # Far from the edge the head is followed whole; the last bit before the edge always rests.
@@ -148,7 +155,9 @@ class Field:
         """Per node of the face's box: the linear map from offsets of the skin's points to its displacement."""
         chin = shape[152, 1]
         low, high = np.array([-1.55, -1.25]), np.array([1.55, chin + 1.0])
-        corners = np.array([[x, y, 0.3] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.rotation.T
+        corners = (
+            np.array([[x, y, 0.3] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.rotation.T
+        )
         box = np.concatenate([corners[:, :2].min(0), corners[:, :2].max(0)]) * pose.scale
         box = (box + np.tile(pose.centre[:2], 2)) / self.step
         x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, self.nodes - 2)
@@ -166,9 +175,14 @@ class Field:
         usable = np.setdiff1d(np.arange(478), np.concatenate([lids, [468, 473], *IRIS_RINGS]))
         maps = basis()[COLUMNS]
         self.maps = []
-        for other in (LIP_LOWER, LIP_UPPER):  # the upper field does not know the lower lip, and the other way round
+        for other in (
+            LIP_LOWER,
+            LIP_UPPER,
+        ):  # the upper field does not know the lower lip, and the other way round
             skin = np.setdiff1d(usable, other)
-            weights = interpolation(np.concatenate([place[skin, :2], beyond]), at, smoothing=0.01)[:, : len(skin)]
+            weights = interpolation(np.concatenate([place[skin, :2], beyond]), at, smoothing=0.01)[
+                :, : len(skin)
+            ]
             linear = np.einsum("gn,cnj->gjc", weights, maps[:, skin], optimize=True)
             self.maps.append(np.ascontiguousarray(linear.reshape(-1, len(COLUMNS)), dtype=np.float32))
 
@@ -224,8 +238,9 @@ def _iterate(forward: np.ndarray, step: int, nodes, start: np.ndarray | None, ro
     grid = np.stack(np.meshgrid(*nodes), axis=-1) / np.float32(step)
     back = np.zeros_like(grid) if start is None else start
     for _ in range(rounds):
-        moved = cv2.remap(forward, grid + back / np.float32(step), None, cv2.INTER_LINEAR,
-                          borderMode=cv2.BORDER_REPLICATE)
+        moved = cv2.remap(
+            forward, grid + back / np.float32(step), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         back = 0.25 * back - 0.75 * moved  # damped: at a nose seen from the side the field is steep
     return back
 

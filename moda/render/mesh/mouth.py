@@ -26,8 +26,12 @@ def _spline(n: int, fine: int) -> np.ndarray:
     for i in range(n - 1):
         for s in np.arange(fine) / fine:
             row = np.zeros(n)
-            weights = (-0.5 * s + s**2 - 0.5 * s**3, 1 - 2.5 * s**2 + 1.5 * s**3,
-                       0.5 * s + 2 * s**2 - 1.5 * s**3, -0.5 * s**2 + 0.5 * s**3)
+            weights = (
+                -0.5 * s + s**2 - 0.5 * s**3,
+                1 - 2.5 * s**2 + 1.5 * s**3,
+                0.5 * s + 2 * s**2 - 1.5 * s**3,
+                -0.5 * s**2 + 0.5 * s**3,
+            )
             for k, w in zip(range(i - 1, i + 3), weights):
                 row[min(max(k, 0), n - 1)] += w
             rows.append(row)
@@ -49,8 +53,9 @@ def polygon(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
 class Mouth:
     """The mouth of one source; points in pixels of the square."""
 
-    def __init__(self, image: np.ndarray, points: np.ndarray, shape: np.ndarray, exp: np.ndarray,
-                 placement: Placement) -> None:
+    def __init__(
+        self, image: np.ndarray, points: np.ndarray, shape: np.ndarray, exp: np.ndarray, placement: Placement
+    ) -> None:
         """shape: (478, 3) head-fixed, as pictured. exp: (21, 3) the picture's own expression."""
         self.size, self.exp = image.shape[0], exp
         self.inside = interior(image, points, shape, exp, placement)
@@ -69,8 +74,15 @@ class Mouth:
         x1, y1 = np.clip(np.ceil(around.max(0) + reach).astype(int), [x0 + 8, y0 + 8], self.size)
         return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
-    def draw(self, frame: np.ndarray, jaw: np.ndarray, box: tuple[slice, slice], points: np.ndarray,
-             exp: np.ndarray, placement: Placement) -> np.ndarray:
+    def draw(
+        self,
+        frame: np.ndarray,
+        jaw: np.ndarray,
+        box: tuple[slice, slice],
+        points: np.ndarray,
+        exp: np.ndarray,
+        placement: Placement,
+    ) -> np.ndarray:
         """frame: the square moved by the upper field. jaw: its box moved by the lower field. points: (478, 2) where
         the landmarks are now. -> frame with its mouth."""
         unit = placement.scale
@@ -93,8 +105,17 @@ class Mouth:
         height, width = shape
         line = (up + low) / 2
         on = (ends[1] - ends[0]) * [2, 0.3]
-        path = np.array([ends[0] - on, ends[0], *line, ends[1], ends[1] + on, [3 * width, 3 * height],
-                         [-2 * width, 3 * height]])
+        path = np.array(
+            [
+                ends[0] - on,
+                ends[0],
+                *line,
+                ends[1],
+                ends[1] + on,
+                [3 * width, 3 * height],
+                [-2 * width, 3 * height],
+            ]
+        )
         below = polygon(shape, path)
         column, row = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
         past = np.maximum(line[0, 0] - column, column - line[-1, 0]) / np.float32(0.08 * unit)
@@ -113,7 +134,9 @@ class Mouth:
             return
         corner = np.array([x0, y0])
         up, low = up - corner, low - corner
-        opening = cv2.GaussianBlur(polygon(view.shape[:2], np.concatenate([up, low[::-1]])), (0, 0), self.inside.soft)
+        opening = cv2.GaussianBlur(
+            polygon(view.shape[:2], np.concatenate([up, low[::-1]])), (0, 0), self.inside.soft
+        )
         gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
         opening *= (changed * smoothstep((gap - CLOSED) / (PARTED - CLOSED))).astype(np.float32)
         if opening.max() > 0.02:

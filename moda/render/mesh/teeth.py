@@ -28,7 +28,11 @@ LOWER_TEETH = [(0.082, 0.040), (0.088, 0.041), (0.098, 0.036), (0.090, 0.048), (
 JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
 
 TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
-GUM, TONGUE, THROAT = np.array([0.66, 0.38, 0.36]), np.array([0.66, 0.34, 0.32]), np.array([0.22, 0.085, 0.075])
+GUM, TONGUE, THROAT = (
+    np.array([0.66, 0.38, 0.36]),
+    np.array([0.66, 0.34, 0.32]),
+    np.array([0.22, 0.085, 0.075]),
+)
 
 # Shade between lips is lit by flesh: less of it in the red than in the blue.
 FLESH = np.array([0.7, 1.1, 1.2], dtype=np.float32)
@@ -47,6 +51,7 @@ class Layer:
 
 def light(image: np.ndarray, points: np.ndarray) -> np.ndarray:
     """(3,) RGB of something white in the portrait's light, from its skin and the whites of its eyes."""
+
     def patch(indices, grow):
         hull = cv2.convexHull(np.round(points[indices]).astype(np.int32))
         mask = np.zeros(image.shape[:2], np.uint8)
@@ -56,8 +61,12 @@ def light(image: np.ndarray, points: np.ndarray) -> np.ndarray:
         found = image[mask > 0]
         return found if len(found) else image[mask >= 0].reshape(-1, 3)
 
-    cheeks = np.concatenate([patch([116, 117, 118, 101, 36, 205, 187, 123], 0),
-                             patch([345, 346, 347, 330, 266, 425, 411, 352], 0)]).astype(np.float64)
+    cheeks = np.concatenate(
+        [
+            patch([116, 117, 118, 101, 36, 205, 187, 123], 0),
+            patch([345, 346, 347, 330, 266, 425, 411, 352], 0),
+        ]
+    ).astype(np.float64)
     whites = np.concatenate([patch(np.concatenate(eye), -1) for eye in EYES]).astype(np.float64)
     skin = np.percentile(cheeks, 65, axis=0)
     eye = np.percentile(whites, 88, axis=0)
@@ -137,8 +146,17 @@ def texture_affine(origin: np.ndarray, placement: Placement) -> np.ndarray:
 class Interior:
     """What lies between the lips of one source."""
 
-    def __init__(self, upper: Layer, lower: Layer, tongue: Layer, origin: np.ndarray, white: np.ndarray, soft: float, own: bool,
-                 parted: bool) -> None:
+    def __init__(
+        self,
+        upper: Layer,
+        lower: Layer,
+        tongue: Layer,
+        origin: np.ndarray,
+        white: np.ndarray,
+        soft: float,
+        own: bool,
+        parted: bool,
+    ) -> None:
         """own: the upper teeth are the picture's. parted: its lips are, whatever they show."""
         self.upper, self.lower, self.tongue = upper, lower, tongue
         self.origin, self.white, self.soft, self.own, self.parted = origin, white, soft, own, parted
@@ -147,10 +165,19 @@ class Interior:
         matrix = texture_affine(self.origin + shift, placement)
         matrix[:, 2] -= origin
         # INTER_AREA in effect: the texture is at most twice as fine as the square, and soft
-        return cv2.warpAffine(layer.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.warpAffine(
+            layer.rgba, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
+        )
 
-    def draw(self, shape: tuple[int, int], origin: np.ndarray, up: np.ndarray, low: np.ndarray, exp: np.ndarray,
-             placement: Placement) -> np.ndarray:
+    def draw(
+        self,
+        shape: tuple[int, int],
+        origin: np.ndarray,
+        up: np.ndarray,
+        low: np.ndarray,
+        exp: np.ndarray,
+        placement: Placement,
+    ) -> np.ndarray:
         """-> (h, w, 3) float32, the box at `origin` filled with the mouth's inside; up, low: the lips' edges in it."""
         unit = placement.scale
         height, width = shape
@@ -176,7 +203,9 @@ class Interior:
         side = 0.3 + 0.7 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.5)
         dark = 0.78 if self.own else 0.45  # its own teeth carry their own shadows already
         wide = dark + (1 - dark) * smoothstep(np.float64(gap / unit / 0.11))
-        shade = (0.6 + 0.4 * smoothstep(under / 0.045)) * (0.75 + 0.25 * smoothstep(over / 0.04)) * side * wide
+        shade = (
+            (0.6 + 0.4 * smoothstep(under / 0.045)) * (0.75 + 0.25 * smoothstep(over / 0.04)) * side * wide
+        )
         inner *= shade[..., None].astype(np.float32) ** FLESH
         return inner
 
@@ -188,7 +217,9 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np
     """
     x, y = _canvas()
     size = x.shape[::-1]
-    colour = cv2.warpAffine(image, back, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP).astype(np.float32)
+    colour = cv2.warpAffine(image, back, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP).astype(
+        np.float32
+    )
     turn, shift = np.linalg.inv(back[:, :2]), back[:, 2]
     upper, lower = ((points[c] - shift) @ turn.T for c in (LIP_INNER_UPPER, LIP_INNER_LOWER))
     at = np.arange(size[0])
@@ -203,7 +234,9 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np
     bright = np.percentile(grey[within], 90)
     if bright < DARK * white.mean():
         return None
-    teeth = within & (grey > 0.6 * bright) & (red < np.percentile(red[within & (grey > 0.8 * bright)], 75) + 0.12)
+    teeth = (
+        within & (grey > 0.6 * bright) & (red < np.percentile(red[within & (grey > 0.8 * bright)], 75) + 0.12)
+    )
     toothed = cv2.blur(np.float32(teeth.any(axis=0))[None], (9, 1))[0]
     edge = np.where(teeth.any(axis=0), np.where(teeth, rows, 0).max(axis=0) + 2, top + 0.75 * (bottom - top))
     edge = np.minimum(cv2.blur(np.float32(edge)[None], (9, 1))[0], bottom)
@@ -233,4 +266,6 @@ def interior(image, points, shape, exp, placement: Placement) -> Interior:
     else:
         upper = _row(UPPER_TEETH, 1.0, 0.17, white, stretch, 0.94)
     lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80)
-    return Interior(upper, lower, _tongue(white), origin, white, detail(image, points), own is not None, parted)
+    return Interior(
+        upper, lower, _tongue(white), origin, white, detail(image, points), own is not None, parted
+    )

@@ -17,8 +17,14 @@ LIP_UPPER = np.concatenate([LIP_INNER_UPPER[1:-1], LIP_OUTER_UPPER[1:-1], _UPPER
 LIP_LOWER = np.concatenate([LIP_INNER_LOWER[1:-1], LIP_OUTER_LOWER[1:-1], _LOWER_BETWEEN])
 
 # Lid contours (upper, lower), each from the picture's left corner to the right one.
-EYE_R = (np.array([33, 246, 161, 160, 159, 158, 157, 173, 133]), np.array([33, 7, 163, 144, 145, 153, 154, 155, 133]))
-EYE_L = (np.array([362, 398, 384, 385, 386, 387, 388, 466, 263]), np.array([362, 382, 381, 380, 374, 373, 390, 249, 263]))
+EYE_R = (
+    np.array([33, 246, 161, 160, 159, 158, 157, 173, 133]),
+    np.array([33, 7, 163, 144, 145, 153, 154, 155, 133]),
+)
+EYE_L = (
+    np.array([362, 398, 384, 385, 386, 387, 388, 466, 263]),
+    np.array([362, 382, 381, 380, 374, 373, 390, 249, 263]),
+)
 EYES = (EYE_R, EYE_L)
 IRIS_RINGS = (np.array([469, 470, 471, 472]), np.array([474, 475, 476, 477]))  # about 468 and 473
 

@@ -62,7 +62,9 @@ def prepare(data: Path, out: Path) -> None:
 def load(out: Path) -> tuple[dict[str, list[Clip]], dict[str, list[Clip]]]:
     """-> corpora to train on, clips to judge by."""
     cache = out / "cache"
-    as_recorded = [c for name in ("train_video", "val_video", "shapes") for c in corpora.load(cache / f"{name}.npz")]
+    as_recorded = [
+        c for name in ("train_video", "val_video", "shapes") for c in corpora.load(cache / f"{name}.npz")
+    ]
     as_recorded = [c for c in as_recorded if c.name.endswith("@1.0")]
     videos = [c for c in corpora.load(cache / "train_video.npz") if c.sounds is not None]
     shapes = [c for c in corpora.load(cache / "shapes.npz") if not c.name.startswith(corpora.HELD_OUT)]
@@ -81,7 +83,12 @@ def load(out: Path) -> tuple[dict[str, list[Clip]], dict[str, list[Clip]]]:
         "speech": [c for c in real if c.name[0].isdigit()][::TEST_EVERY],
     }
     known = {c.name for c in test["speech"]}
-    return {"video": videos, "shapes": shapes, "real": [c for c in real if c.name not in known], "made": made}, test
+    return {
+        "video": videos,
+        "shapes": shapes,
+        "real": [c for c in real if c.name not in known],
+        "made": made,
+    }, test
 
 
 def main() -> None:
@@ -89,7 +96,9 @@ def main() -> None:
     from moda.training.speech.judge import judge
     from moda.training.speech.train import Plan, finish, train
 
-    parser = argparse.ArgumentParser(prog="python -m moda.training.speech", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m moda.training.speech", description=__doc__.split("\n\n")[0]
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder with video, blendshapes and speech")
     parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
     parser.add_argument("--steps", type=int, default=Plan.steps)
@@ -109,7 +118,12 @@ def main() -> None:
 
     net, scales = train(known, Plan(steps=options.steps, seed=options.seed), options.out, check)
     people = {c.speaker for c in known["video"]}
-    finish(net, scales, known["real"], [c for c in test["videos"] if c.speaker in people and c.sounds is not None])
+    finish(
+        net,
+        scales,
+        known["real"],
+        [c for c in test["videos"] if c.speaker in people and c.sounds is not None],
+    )
     SpeechEncoder(net).save(options.out)
     found = judge(net, net.lip_scale.numpy(), **test)
     (options.out / "result.json").write_text(json.dumps(found, indent=1) + "\n")

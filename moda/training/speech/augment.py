@@ -50,8 +50,10 @@ def channel(count: int, rng: torch.Generator) -> Tensor:
     x = torch.linspace(0, 1, BANDS)
     curve = torch.zeros(count, BANDS)
     for k, size in ((1, 1.0), (2, 0.6), (3, 0.4), (5, 0.3)):
-        curve += size * torch.randn(count, 1, generator=rng) * torch.cos(
-            math.pi * (k * x + uniform(rng, (count, 1), 0, 2))
+        curve += (
+            size
+            * torch.randn(count, 1, generator=rng)
+            * torch.cos(math.pi * (k * x + uniform(rng, (count, 1), 0, 2)))
         )
     cut = uniform(rng, (count, 1), 0.72, 1.6)  # low-pass at 3 kHz or above, for a third of them
     floor = uniform(rng, (count, 1), -0.9, 0.08)
@@ -82,7 +84,9 @@ def noise(power: Tensor, rng: torch.Generator) -> Tensor:
     b, t, _ = power.shape
     level = power.mean(2).quantile(0.9, dim=1)[:, None, None].clamp_min(1e-5)
     ratio = uniform(rng, (b, 1, 1), -12.5, -2.3).exp()
-    tone = torch.exp(-torch.linspace(0, 1, BANDS) * uniform(rng, (b, 1, 1), -1.0, 5.0) + 0.4 * channel(b, rng))
+    tone = torch.exp(
+        -torch.linspace(0, 1, BANDS) * uniform(rng, (b, 1, 1), -1.0, 5.0) + 0.4 * channel(b, rng)
+    )
     grain = -(torch.rand(b, t, BANDS, generator=rng).clamp_min(1e-6)).log()
     return level * ratio * tone * (0.5 * grain + 0.5)
 

@@ -86,7 +86,9 @@ def mel_of(sound: np.ndarray) -> np.ndarray:
     return LogMel().whole(sound).astype(np.float16)
 
 
-def resample(values: np.ndarray, rate: float, frames: int, late: float = 0.0, speed: float = 1.0) -> np.ndarray:
+def resample(
+    values: np.ndarray, rate: float, frames: int, late: float = 0.0, speed: float = 1.0
+) -> np.ndarray:
     """(N, C) at `rate`, each at its frame's middle, -> (frames, C) at 25 fps of sound played at `speed`."""
     at = (np.arange(frames) + 0.5) / FPS * speed + late
     known = (np.arange(len(values)) + 0.5) / rate
@@ -143,7 +145,12 @@ def shape_clips(folder: Path) -> list[Clip]:
             mel = mel_of(read_sound(path.with_suffix(".flac"), speed))
             n = len(mel) // PER_FRAME
             clips.append(
-                Clip(f"{path.stem}@{speed}", "facegood", mel, shapes=resample(channels, SHAPES_FPS, n, speed=speed))
+                Clip(
+                    f"{path.stem}@{speed}",
+                    "facegood",
+                    mel,
+                    shapes=resample(channels, SHAPES_FPS, n, speed=speed),
+                )
             )
     return clips
 

@@ -24,7 +24,9 @@ def gaps(motion: Motion, segments: list) -> tuple[np.ndarray, int]:
     """-> mean gap at each of SHIFTS, how many closed sounds there are."""
     middles = np.array([(start + end) / 2 for start, end, name in segments if name in CLOSED])
     frames = (np.arange(len(motion)) + 0.5) / FPS
-    return np.array([np.interp(middles + s, frames, lip_gap(motion.exp)).mean() for s in SHIFTS]), len(middles)
+    return np.array([np.interp(middles + s, frames, lip_gap(motion.exp)).mean() for s in SHIFTS]), len(
+        middles
+    )
 
 
 def main(out: Path) -> None:

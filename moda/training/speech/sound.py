@@ -26,7 +26,9 @@ def resample_sound(sound: np.ndarray, rate: int) -> np.ndarray:
     """(n,) int16 at `rate` -> (m,) float32 at 16 kHz."""
     import av
 
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.int16)[None], format="s16", layout="mono")
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(sound, np.int16)[None], format="s16", layout="mono"
+    )
     frame.sample_rate = rate
     resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
     parts = [f.to_ndarray()[0] for f in (*resampler.resample(frame), *resampler.resample(None))]

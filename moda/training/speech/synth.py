@@ -27,7 +27,9 @@ LANGUAGES = (
     "en-us en-gb de fr-fr es it pt pt-br nl sv da nb pl cs ru uk hu fi et tr el ro hi bn ta fa ar cmn ja ko vi id sw "
     "ka eu cy ga".split()
 )
-VARIANTS = "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 croak klatt klatt2 klatt4 Andrea Michael Mike linda steph".split()
+VARIANTS = (
+    "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 croak klatt klatt2 klatt4 Andrea Michael Mike linda steph".split()
+)
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 
 
@@ -45,10 +47,14 @@ class Espeak:
             _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
 
         class Event(ctypes.Structure):
-            _fields_ = [(n, ctypes.c_int) for n in "type uid text_position length audio_position sample".split()]
+            _fields_ = [
+                (n, ctypes.c_int) for n in "type uid text_position length audio_position sample".split()
+            ]
             _fields_ += [("user_data", ctypes.c_void_p), ("id", Id)]
 
-        callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event))
+        callback = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(Event)
+        )
         self._library = ctypes.CDLL(name)
         # 2: synchronous, to memory; 1 | 2: events for sounds, named in IPA
         self.rate = self._library.espeak_Initialize(2, 0, None, 1 | 2)
@@ -103,7 +109,9 @@ def espeak_clips(sentences: list[str], count: int, seed: int = 0) -> list[Clip]:
         language = LANGUAGES[i % len(LANGUAGES)]
         text = ", ".join(str(int(10 ** rng.uniform(0.5, 6))) for _ in range(5))
         if language.startswith("en") or rng.random() < 0.3:
-            text = str(rng.choice(sentences))  # foreign letters read by this language's rules: still its sounds
+            text = str(
+                rng.choice(sentences)
+            )  # foreign letters read by this language's rules: still its sounds
         variant = str(rng.choice(VARIANTS))
         made = speak(text, f"{language}+{variant}", int(rng.integers(130, 220)), int(rng.integers(20, 80)))
         if made is None:
@@ -127,9 +135,19 @@ def flite_clips(sentences: list[str], count: int, seed: int = 0) -> list[Clip]:
         wav = Path(folder) / "speech.wav"
         for voice in FLITE_VOICES:
             for i, sentence in enumerate(rng.choice(sentences, count)):
-                command = ["flite", "-voice", voice, "-psdur", "--setf", f"duration_stretch={rng.uniform(0.85, 1.3):.2f}"]
+                command = [
+                    "flite",
+                    "-voice",
+                    voice,
+                    "-psdur",
+                    "--setf",
+                    f"duration_stretch={rng.uniform(0.85, 1.3):.2f}",
+                ]
                 said = subprocess.run(
-                    [*command, "-t", str(sentence), "-o", str(wav)], capture_output=True, text=True, check=True
+                    [*command, "-t", str(sentence), "-o", str(wav)],
+                    capture_output=True,
+                    text=True,
+                    check=True,
                 )
                 names, ends = zip(*(item.rsplit(":", 1) for item in said.stdout.split()))
                 ends = [float(e) for e in ends]
@@ -137,5 +155,7 @@ def flite_clips(sentences: list[str], count: int, seed: int = 0) -> list[Clip]:
                 stretch = len(mel) / 100 / max(ends[-1], 0.1)
                 starts = [0.0, *ends[:-1]]
                 segments = [(a * stretch, b * stretch, n) for a, b, n in zip(starts, ends, names)]
-                clips.append(Clip(f"flite-{voice}-{i}", voice, mel, sounds_of(segments, len(mel) // PER_FRAME)))
+                clips.append(
+                    Clip(f"flite-{voice}-{i}", voice, mel, sounds_of(segments, len(mel) // PER_FRAME))
+                )
     return clips

@@ -68,7 +68,9 @@ def lips(clip: Clip, fitted: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     told = (describe(clip) @ weights + constant).astype(np.float32)
     speaking = np.flatnonzero((clip.sounds != 0).reshape(-1, 2).any(1))
     if len(speaking):
-        distance = np.abs(np.arange(len(clip))[:, None] - speaking[None]).min(1) / FPS  # seconds to the next sound
+        distance = (
+            np.abs(np.arange(len(clip))[:, None] - speaking[None]).min(1) / FPS
+        )  # seconds to the next sound
         told *= np.clip((REST_AFTER + 0.2 - distance) / 0.2, 0, 1)[:, None]
     told[(clip.sounds < 0).reshape(-1, 2).any(1)] = np.nan
     return told

@@ -97,7 +97,9 @@ class Batches:
                     if self.rng.random() < 0.7:  # noise of any level and colour; else digital silence
                         level, slope = self.rng.uniform(-15, -5), self.rng.uniform(-3, 1)
                         grain = np.log(self.rng.gamma(2.0, 0.5, mel.shape) + 1e-3)
-                        mel = np.maximum(SILENCE, level + slope * np.linspace(0, 1, BANDS) + grain).astype(np.float32)
+                        mel = np.maximum(SILENCE, level + slope * np.linspace(0, 1, BANDS) + grain).astype(
+                            np.float32
+                        )
                 else:
                     clips = self.corpora[kind]
                     clip = clips[self.rng.choice(len(clips), p=self.odds[kind])]
@@ -111,7 +113,9 @@ class Batches:
                     if clip.lips is not None:
                         lip[a - start : b - start] = clip.lips[a:b] / self.scales.lips
                     if clip.shapes is not None:
-                        shape[a - start : b - start] = (clip.shapes[a:b] - self.scales.shapes_mean) / self.scales.shapes
+                        shape[a - start : b - start] = (
+                            clip.shapes[a:b] - self.scales.shapes_mean
+                        ) / self.scales.shapes
                     if clip.sounds is not None:
                         sound[2 * (a - start) : 2 * (b - start)] = clip.sounds[2 * a : 2 * b]
                 for values, value in ((mels, mel), (lips, lip), (shapes, shape), (sounds, sound)):
@@ -159,7 +163,9 @@ def train(corpora: dict[str, list[Clip]], plan: Plan, out: Path, check=None) -> 
     began, running = time.time(), {}
     net.train()
     for step in range(done + 1, plan.steps + 1):
-        rate = plan.rate * min(1, step / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+        rate = (
+            plan.rate * min(1, step / 60) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
+        )
         for group in optimiser.param_groups:
             group["lr"] = rate
         mel, known = batches()
