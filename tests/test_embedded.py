@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moda.motion.edit import from_rest
 
 from moda import Motion, TalkingHead
 from moda.audio.decode import read_audio
 from moda.constants import SAMPLE_RATE
 from moda.evaluation.metrics import blinks, correlation
 from moda.motion import join
-from moda.motion.edit import from_rest
 from moda.motion.explicit import INDEX, LANDMARK_OF, lip_gap
 
 ASSETS = Path(__file__).parents[1] / "assets"

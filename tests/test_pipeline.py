@@ -11,11 +11,11 @@ import pytest
 from conftest import tone, write_sound
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from moda.motion.edit import from_rest, gains, relative_to
 
 from moda import ModaError, Motion, TalkingHead
 from moda.audio.decode import frames_in, open_listening, read_audio
 from moda.motion import explicit, join
-from moda.motion.edit import from_rest, gains, relative_to
 from moda.video.picture import read_picture
 from moda.video.read import probe, read_video
 from moda.video.write import write_video

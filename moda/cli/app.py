@@ -27,7 +27,7 @@ app.add_typer(weights_app, name="weights")
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
 Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
 Full = Annotated[bool, typer.Option("--full", help="The whole picture at its own size.")]
@@ -67,7 +67,7 @@ def generate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     face: Face = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
@@ -103,7 +103,7 @@ def animate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     face: Face = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
@@ -136,7 +136,7 @@ def track(
     model: Annotated[
         str, typer.Option(help="Whose space: embedded, official, or a model's folder.")
     ] = "embedded",
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """The motion of the face in a video, 25 frames a second."""
     _check_motion(output)
@@ -177,7 +177,7 @@ def evaluate(
     ],
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """How well generated lips, head and lids agree with real videos."""
     from json import dumps
@@ -201,7 +201,7 @@ def bench(
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
     long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """Time and memory of every stage, beside what the machine can do."""

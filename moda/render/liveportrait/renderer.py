@@ -14,6 +14,7 @@ import torch
 from moda.errors import ModaError
 from moda.face.source import Source
 from moda.motion import Motion, join
+from moda.motion.liveportrait import SPACE
 from moda.render.liveportrait import keypoints
 from moda.render.liveportrait.appearance import Appearance
 from moda.render.liveportrait.crop import SIZE, crop_matrix, cut, input_crop
@@ -56,7 +57,7 @@ class Prepared:
 class LivePortraitRenderer:
     """The five networks. `load` reads them from a folder; a Reader for each by name makes any other."""
 
-    space = keypoints.SPACE
+    space = SPACE
     size = SIZE
 
     def __init__(self, reader: Callable[[str], Reader]) -> None:
@@ -96,11 +97,14 @@ class LivePortraitRenderer:
 
     # -- once for a source ----------------------------------------------------------------------------------
 
-    def prepare(self, source: Source) -> Prepared:
-        """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
+    def framing(self, source: Source) -> Crop:
         from moda.render.paste import Crop
 
-        crop = Crop(crop_matrix(source.landmarks), SIZE)
+        return Crop(crop_matrix(source.landmarks), SIZE)
+
+    def prepare(self, source: Source) -> Prepared:
+        """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
+        crop = self.framing(source)
         picture = self._pictures([cut(source.image, input_crop(crop))])
         heads = self._heads(picture)
         motion = keypoints.motion_of(heads)
@@ -114,8 +118,8 @@ class LivePortraitRenderer:
     def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
         """-> (512, 512, 3) uint8 RGB, a frame at a time, in constant memory.
 
-        The motion is drawn as it is. What a generator made goes through `keypoints.absolute` before, another
-        person's motion through `keypoints.relative`.
+        The motion is drawn as it is: what a generator made, or another person did, goes through the space's
+        `generated` or `driven` before.
         """
         motion.require(self.space, "the LivePortrait renderer")
         for start in range(0, len(motion), self.batch):
@@ -178,7 +182,7 @@ class LivePortraitRenderer:
             raise ModaError(f"no face was found in the video {os.fspath(path)}")
         # Frame t shows the last one measured up to t; before the first, the first.
         index = np.maximum(np.cumsum(seen) - 1, 0)
-        motion = Motion.from_array(join(parts).to_array()[index], keypoints.SPACE)
+        motion = Motion.from_array(join(parts).to_array()[index], SPACE)
         return Track(motion, int(np.sum(~np.array(seen))), identity, motion.fps)
 
     # -- parts ----------------------------------------------------------------------------------------------
