@@ -184,7 +184,7 @@ class TalkingHead:
             motion = Motion.load(driving)
         else:
             from moda.audio.decode import open_listening
-            from moda.video.read import probe
+            from moda.media.read import probe
 
             listening = (lambda: open_listening(driving)) if probe(driving).has_sound else None
             motion = self.track(driving, progress).motion
@@ -350,9 +350,9 @@ class Video:
     def save(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Path:
         """Write H.264 and the sound to an .mp4, .mov or .mkv file, all of it or nothing.
 
-        progress: called with the part done, 0..1. Errors: ModaError as `moda.video.write.VideoWriter`.
+        progress: called with the part done, 0..1. Errors: ModaError as `moda.media.write.VideoWriter`.
         """
-        from moda.video.write import check_output, write_video
+        from moda.media.write import check_output, write_video
 
         check_output(path)
 

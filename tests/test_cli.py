@@ -16,7 +16,7 @@ from conftest import tone, write_sound
 from moda import Motion, __version__
 from moda.audio.decode import read_audio
 from moda.cli import run
-from moda.video.read import probe, read_video
+from moda.media.read import probe, read_video
 
 
 def moda(*arguments, **options) -> subprocess.CompletedProcess:

@@ -95,7 +95,7 @@ def test_emotions_show(head, speech):
 def test_what_is_drawn_is_what_is_tracked(head, tmp_path):
     """track(render(portrait, motion)) is the motion: lips within r 0.9, yaw and pitch within 0.95."""
     from moda.face import read_portrait, track
-    from moda.video.write import write_video
+    from moda.media.write import write_video
 
     speech = read_audio(ASSETS / "speech.wav")[: 6 * SAMPLE_RATE]
     renderer = head.renderer(512)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from moda import ModaError, Motion, TalkingHead
 from moda.audio.decode import frames_in, open_listening, read_audio
+from moda.media.picture import read_picture
+from moda.media.read import probe, read_video
+from moda.media.write import write_video
 from moda.motion import explicit, join
 from moda.motion.edit import from_rest, gains, relative_to
-from moda.video.picture import read_picture
-from moda.video.read import probe, read_video
-from moda.video.write import write_video
 
 SIZE = 96
 

@@ -71,7 +71,7 @@ def generate(
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    from moda.video.write import check_output
+    from moda.media.write import check_output
 
     check_output(output)
     if motion_out:
@@ -107,7 +107,7 @@ def animate(
     precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
-    from moda.video.write import check_output
+    from moda.media.write import check_output
 
     check_output(output)
     from moda.pipeline import TalkingHead
@@ -151,7 +151,7 @@ def track(
 
 def _check_motion(path: Path) -> None:
     from moda.errors import ModaError
-    from moda.video.write import check_folder
+    from moda.media.write import check_folder
 
     if path.suffix.lower() != ".npz":
         raise ModaError(f"cannot write {path}: a motion file's name must end in .npz")
@@ -184,7 +184,7 @@ def evaluate(
 
     from moda.evaluation.judge import evaluate as run
     from moda.evaluation.judge import table
-    from moda.video.write import check_folder
+    from moda.media.write import check_folder
 
     if json:
         check_folder(json)
@@ -207,7 +207,7 @@ def bench(
     """Time and memory of every stage, beside what the machine can do."""
     from moda.bench import bench as run
     from moda.bench import save
-    from moda.video.write import check_folder
+    from moda.media.write import check_folder
 
     if json:
         check_folder(json)

@@ -139,8 +139,8 @@ class LivePortraitRenderer:
         """
         from moda.face.landmarks import follow_face
         from moda.face.tracking import Track
+        from moda.media.read import probe, read_video
         from moda.render.paste import Crop
-        from moda.video.read import probe, read_video
 
         total = probe(path).frames
         frames = read_video(path)
