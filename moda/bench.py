@@ -13,6 +13,7 @@ import numpy as np
 
 from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
+from moda.media.files import whole
 from moda.timing import peak_memory
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -242,11 +243,5 @@ def _operations(generator, renderer, report: Callable[[str], None]) -> list[dict
 
 def save(result: dict, path: Path) -> None:
     """Write the figures as JSON, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    try:
+    with whole(path) as part:
         part.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise ModaError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -151,7 +151,7 @@ def track(
 
 def _check_motion(path: Path) -> None:
     from moda.errors import ModaError
-    from moda.media.write import check_folder
+    from moda.media.files import check_folder
 
     if path.suffix.lower() != ".npz":
         raise ModaError(f"cannot write {path}: a motion file's name must end in .npz")
@@ -184,7 +184,7 @@ def evaluate(
 
     from moda.evaluation.judge import evaluate as run
     from moda.evaluation.judge import table
-    from moda.media.write import check_folder
+    from moda.media.files import check_folder, whole
 
     if json:
         check_folder(json)
@@ -192,7 +192,8 @@ def evaluate(
         result = run(clips, model, device, progress=report)
     print(table(result))
     if json:
-        json.write_text(dumps(result, indent=1) + "\n")
+        with whole(json) as part:
+            part.write_text(dumps(result, indent=1) + "\n")
 
 
 @app.command()
@@ -207,7 +208,7 @@ def bench(
     """Time and memory of every stage, beside what the machine can do."""
     from moda.bench import bench as run
     from moda.bench import save
-    from moda.media.write import check_folder
+    from moda.media.files import check_folder
 
     if json:
         check_folder(json)
