@@ -194,7 +194,7 @@ class TalkingHead:
             motion = Motion.load(driving)
         else:
             from moda.audio.decode import open_listening
-            from moda.video.read import probe
+            from moda.media.read import probe
 
             listening = (lambda: open_listening(driving)) if probe(driving).has_sound else None
             motion = self.track(driving, progress).motion

@@ -15,8 +15,8 @@ import pytest
 from conftest import tone, write_frames, write_sound
 
 from moda.cli import run
+from moda.media.picture import read_picture
 from moda.motion import Motion
-from moda.video.picture import read_picture
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def generate(
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    from moda.video.write import check_output
+    from moda.media.write import check_output
 
     check_output(output)
     if motion_out:
@@ -107,7 +107,7 @@ def animate(
     precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
-    from moda.video.write import check_output
+    from moda.media.write import check_output
 
     check_output(output)
     from moda.pipeline import TalkingHead
@@ -151,7 +151,7 @@ def track(
 
 def _check_motion(path: Path) -> None:
     from moda.errors import ModaError
-    from moda.video.write import check_folder
+    from moda.media.files import check_folder
 
     if path.suffix.lower() != ".npz":
         raise ModaError(f"cannot write {path}: a motion file's name must end in .npz")
@@ -184,7 +184,7 @@ def evaluate(
 
     from moda.evaluation.judge import evaluate as run
     from moda.evaluation.judge import table
-    from moda.video.write import check_folder
+    from moda.media.files import check_folder, whole
 
     if json:
         check_folder(json)
@@ -192,7 +192,8 @@ def evaluate(
         result = run(clips, model, device, progress=report)
     print(table(result))
     if json:
-        json.write_text(dumps(result, indent=1) + "\n")
+        with whole(json) as part:
+            part.write_text(dumps(result, indent=1) + "\n")
 
 
 @app.command()
@@ -200,18 +201,27 @@ def bench(
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
-    long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", help="Also five minutes of speech; with --live an hour.")
+    ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Live sessions instead: delay, how many hold.")
+    ] = False,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
-    """Time and memory of every stage, beside what the machine can do."""
-    from moda.bench import bench as run
-    from moda.bench import save
-    from moda.video.write import check_folder
+    """Time and memory of every stage, or of live sessions, beside what the machine can do."""
+    from moda.bench.live import bench_live
+    from moda.bench.stages import bench as run
+    from moda.bench.stages import save
+    from moda.media.files import check_folder
 
     if json:
         check_folder(json)
-    result = run(model, device, seconds, long, precision)
+    if live:
+        result = bench_live(model, device, hours=1.0 if long else 0.0)
+    else:
+        result = run(model, device, seconds, long, precision)
     if json:
         save(result, json)
 

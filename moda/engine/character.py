@@ -138,21 +138,20 @@ class Character:
         """
         from safetensors.numpy import save_file
 
+        from moda.media.files import whole
+
         folder = Path(folder)
         view = {"size": str(self.view.size), "full": str(int(self.view.full)), "face": str(self.view.face)}
-        parts = [folder / (name + ".part") for name in (PICTURE, NUMBERS)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            encoded = cv2.imencode(".png", cv2.cvtColor(self.source.image, cv2.COLOR_RGB2BGR))[1]
-            parts[0].write_bytes(encoded.tobytes())
-            save_file({"landmarks": np.ascontiguousarray(self.source.landmarks)}, parts[1], metadata=view)
-            for part in parts:
-                os.replace(part, part.with_suffix(""))
         except OSError as error:
             raise ModaError(f"cannot write the character {folder}: {error.strerror or error}") from error
-        finally:
-            for part in parts:
-                part.unlink(missing_ok=True)
+        with whole(folder / PICTURE) as part:
+            part.write_bytes(
+                cv2.imencode(".png", cv2.cvtColor(self.source.image, cv2.COLOR_RGB2BGR))[1].tobytes()
+            )
+        with whole(folder / NUMBERS) as part:
+            save_file({"landmarks": np.ascontiguousarray(self.source.landmarks)}, part, metadata=view)
         return folder
 
 
@@ -171,7 +170,7 @@ def load_character(head: TalkingHead, folder: str | os.PathLike) -> Character:
         raise ModaError(f"{folder} holds no character that can be read: {error}") from error
     if landmarks.shape != (478, 3) or not np.isfinite(landmarks).all():
         raise ModaError(f"{folder / NUMBERS} holds no (478, 3) landmarks")
-    from moda.video.picture import read_picture
+    from moda.media.picture import read_picture
 
     return Character(head, source_of(read_picture(folder / PICTURE), landmarks, str(folder)), seen)
 
@@ -211,7 +210,7 @@ def _decoded(data: bytes) -> np.ndarray:
     """A picture file's content, read as any picture file is."""
     import tempfile
 
-    from moda.video.picture import read_picture
+    from moda.media.picture import read_picture
 
     with tempfile.NamedTemporaryFile(suffix=".picture") as file:
         file.write(data)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moda.errors import ModaError
-from moda.generator.live import Live
+from moda.generator.live import MEMORY, Live
 from moda.motion import Motion, join
 from moda.validation import check_choice, check_number, check_whole
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SCHEMES = ("offline", "live")
 MAX_STEPS, MAX_GUIDANCE, MAX_GAIN, MAX_GAZE = 1000, 20.0, 10.0, 45.0
 EASE = 8  # frames over which a changed setting comes in
+CLOSING = 6  # frames in which the lips of an interrupted utterance come to rest
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,9 @@ class Performance:
         self._edit = Editor(own, settings)
         self.settings, self.sampling = settings, sampling
         self.frames = 0
+        self._given = own[:0]  # the last frames given out, as many as can be taken back
+        self._broken: Motion | None = None  # the frame at which an utterance was interrupted
+        self._since = 0  # frames since then
 
     def push(self, wave: np.ndarray) -> Motion:
         """(n,) float32 mono 16 kHz -> the frames that are final now, which may be none."""
@@ -163,11 +167,14 @@ class Performance:
         """Forget all sound that waits, and all motion after the first `frames` frames; go on from there in silence."""
         live = self._live("be interrupted")
         self._sound = None
+        back = self.frames - frames
         try:
-            live.rewind(frames)
+            live.rewind(live.frames - back)
         except ValueError as error:
             raise ModaError(f"frame {frames} is too long ago to go back to") from error
         self.frames = frames
+        self._given = self._given[: len(self._given) - back]
+        self._broken, self._since = (self._given[-1] if len(self._given) else None), 0
 
     def change(self, settings: Settings) -> None:
         """Settings for what is sampled from now on; gains and gaze come in over EASE frames."""
@@ -186,7 +193,24 @@ class Performance:
 
     def _out(self, motion: Motion) -> Motion:
         self.frames += len(motion)
-        return self._edit(self._own.space.generated(motion, self._own))
+        motion = self._closed(self._edit(self._own.space.generated(motion, self._own)))
+        if self.sampling.scheme == "live" and len(motion):
+            self._given = join([self._given, motion])[-MEMORY:]
+        return motion
+
+    def _closed(self, motion: Motion) -> Motion:
+        """After an interrupt the mouth goes on from where it was, over CLOSING frames."""
+        if self._broken is None or not len(motion):
+            return motion
+        mouth = list(motion.space.groups["mouth"])
+        part = np.clip((self._since + 1 + np.arange(len(motion))) / CLOSING, 0, 1)
+        left = (1 - part * part * (3 - 2 * part)).astype(np.float32)[:, None, None]
+        exp = motion.exp.copy()
+        exp[:, mouth] += left * (self._broken.exp[:, mouth] - exp[:, mouth])
+        self._since += len(motion)
+        if self._since >= CLOSING:
+            self._broken = None
+        return replace(motion, exp=exp)
 
 
 def changed(settings: Settings, **changes: object) -> Settings:

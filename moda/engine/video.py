@@ -141,9 +141,9 @@ class Video:
     def save(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Path:
         """Write H.264 and the sound to an .mp4, .mov or .mkv file, all of it or nothing.
 
-        progress: called with the part done, 0..1. Errors: ModaError as `moda.video.write.VideoWriter`.
+        progress: called with the part done, 0..1. Errors: ModaError as `moda.media.write.VideoWriter`.
         """
-        from moda.video.write import check_output, write_video
+        from moda.media.write import check_output, write_video
 
         check_output(path)
 

@@ -25,7 +25,7 @@ def read_portrait(image: str | os.PathLike | np.ndarray, face: int = 0) -> Sourc
 
     name = "the picture"
     if not isinstance(image, np.ndarray):
-        from moda.video.picture import read_picture
+        from moda.media.picture import read_picture
 
         name = os.fspath(image)
         image = read_picture(image)

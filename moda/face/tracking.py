@@ -47,7 +47,7 @@ def track(path: str | os.PathLike, progress: Callable[[float], None] | None = No
 def landmarks_of(path: str | os.PathLike, progress: Callable[[float], None] | None = None):
     """-> times (N,) seconds of the video's own frames, landmarks (N, 478, 3) pixels, NaN where no face is."""
     from moda.face.landmarks import follow_face
-    from moda.video.read import timed_frames
+    from moda.media.read import timed_frames
 
     times: list[float] = []
 

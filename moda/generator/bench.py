@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from moda.bench.timing import Row, timed, wait
 from moda.generator import cost
 from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.model import MotionTransformer
 from moda.generator.sampler import Sampler
-from moda.timing import Row, timed, wait
 
 
 def random_model(

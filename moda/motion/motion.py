@@ -139,17 +139,12 @@ class Motion:
 
     def save(self, path: str | os.PathLike) -> Path:
         """Write the documented .npz: exp (T,K,3), scale (T,), t (T,3), pitch, yaw, roll (T,), fps, space."""
+        from moda.media.files import whole
+
         path = Path(path)
-        part = path.with_name(path.name + ".part")
-        try:
-            with open(part, "wb") as file:
-                arrays = {name: getattr(self, name) for name in _FIELDS}
-                np.savez_compressed(file, **arrays, fps=np.float64(self.fps), space=np.str_(self.space.name))
-            os.replace(part, path)
-        except OSError as error:
-            raise ModaError(f"cannot write the motion file {path}: {error.strerror or error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+        with whole(path) as part, open(part, "wb") as file:
+            arrays = {name: getattr(self, name) for name in _FIELDS}
+            np.savez_compressed(file, **arrays, fps=np.float64(self.fps), space=np.str_(self.space.name))
         return path
 
     @classmethod

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from moda.bench.timing import Row
     from moda.face.source import Source
     from moda.face.tracking import Track
     from moda.motion import Motion, Space
@@ -29,10 +30,11 @@ class Prepared(Protocol):
 
 
 class Renderer(Protocol):
-    """space: of the motions it draws. size: pixels, the side of the square frames."""
+    """space: of the motions it draws. size: pixels, the side of the square frames. seconds_a_frame: about, on a CPU."""
 
     space: Space
     size: int
+    seconds_a_frame: float
 
     def framing(self, source: Source) -> Crop:
         """Where the square lies in the picture."""
@@ -42,6 +44,10 @@ class Renderer(Protocol):
 
     def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
         """-> (size, size, 3) uint8 RGB, one a frame of the motion, in constant memory."""
+        ...
+
+    def operations(self) -> list[Row]:
+        """What `moda bench` says of its networks; [] if it has none."""
         ...
 
     def track(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Track:

@@ -26,6 +26,7 @@ from moda.render.liveportrait.stitching import EYE, LIP, STITCHING, Mlp, stitch
 from moda.render.liveportrait.warping import Warping, WarpSource
 
 if TYPE_CHECKING:
+    from moda.bench.timing import Row
     from moda.face.tracking import Track
     from moda.render.paste import Crop
 
@@ -58,6 +59,7 @@ class LivePortraitRenderer:
     """The five networks. `load` reads them from a folder; a Reader for each by name makes any other."""
 
     space = SPACE
+    seconds_a_frame = 3.0
     size = SIZE
 
     def __init__(self, reader: Callable[[str], Reader]) -> None:
@@ -102,6 +104,11 @@ class LivePortraitRenderer:
 
         return Crop(crop_matrix(source.landmarks), SIZE)
 
+    def operations(self) -> list[Row]:
+        from moda.render.liveportrait.bench import bench
+
+        return bench(self)
+
     def prepare(self, source: Source) -> Prepared:
         """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
         crop = self.framing(source)
@@ -143,8 +150,8 @@ class LivePortraitRenderer:
         """
         from moda.face.landmarks import follow_face
         from moda.face.tracking import Track
+        from moda.media.read import probe, read_video
         from moda.render.paste import Crop
-        from moda.video.read import probe, read_video
 
         total = probe(path).frames
         frames = read_video(path)
