@@ -100,9 +100,9 @@ def _opened(data: bytes, name: str) -> np.ndarray:
     PIL.Image.init()  # all plugins, not the usual five
     try:
         image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    except PIL.Image.DecompressionBombError as error:
+    except PIL.Image.DecompressionBombError as error:  # Pillow's own limit, 4 times ours
         raise ModaError(
-            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
+            f"{name} has many more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
         ) from error
     except Exception as error:  # a decoder that meets damaged data raises anything
         raise ModaError(f"{name} is {_kind(data)}; give a JPEG, PNG, WebP, HEIC or AVIF file") from error

@@ -13,6 +13,9 @@ from moda.motion.motion import Motion
 # keypoints that the lips and the lids move, by space
 LIPS = {"explicit": np.r_[explicit.MOUTH], "liveportrait": np.array([6, 12, 14, 17, 19, 20])}
 LIDS = {"explicit": np.r_[explicit.LIDS], "liveportrait": np.array([11, 13, 15, 16])}
+# Eye distances (and logarithm of the size) that a portrait's head follows another's: people who sit and speak stay
+# within a tenth.
+FREE, REACH = 0.25, 0.5
 UPPER_LIDS = [explicit.INDEX["lid_upper_right"], explicit.INDEX["lid_upper_left"]]
 LOWER_LIDS = [explicit.INDEX["lid_lower_right"], explicit.INDEX["lid_lower_left"]]
 
@@ -78,4 +81,14 @@ def relative_to(motion: Motion, portrait: Motion) -> Motion:
     motion.require("explicit", "retargeting")
     parts = {name: getattr(motion, name) - np.median(getattr(motion, name), axis=0) for name in
              ("t", "pitch", "yaw", "roll")}  # fmt: skip
-    return from_rest(replace(motion, scale=motion.scale / np.median(motion.scale), **parts), portrait)
+    parts["t"] = within_reach(parts["t"])
+    size = within_reach(np.log(motion.scale / np.median(motion.scale))[:, None])[:, 0]
+    return from_rest(replace(motion, scale=np.exp(size).astype(np.float32), **parts), portrait)
+
+
+def within_reach(x: np.ndarray) -> np.ndarray:
+    """(T, N) -> the same below FREE; beyond, ever slower, up to REACH: who leaves the picture tears no portrait."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    room = REACH - FREE
+    short = FREE + room * np.tanh(np.maximum(length - FREE, 0) / room)
+    return (x * np.where(length > FREE, short / np.maximum(length, 1e-9), 1)).astype(np.float32)
