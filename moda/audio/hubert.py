@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moda.audio.encoder import encode
 from moda.constants import FPS, SAMPLES_PER_FRAME
 from moda.errors import ModaError
 
@@ -37,12 +38,13 @@ class HubertEncoder:
         """model: transformers' HubertModel or Wav2Vec2Model
 
         normalise:    to zero mean and unit variance, each piece
-        pre_emphasis: coefficient of the filter before it, see `emphasise`; 0: none
+        pre_emphasis: coefficient of the filter before it, see `PreEmphasis`; 0: none
         rest_frames:  silence appended to the sound; as many frames more come out
         """
         self.model = model.eval().requires_grad_(False)
         self.normalise = normalise
         self.pre_emphasis, self.rest_frames = pre_emphasis, rest_frames
+        self._lock = threading.Lock()
         self.layers, self.width = model.config.num_hidden_layers, model.config.hidden_size
 
     @classmethod
@@ -83,24 +85,15 @@ class HubertEncoder:
                 )
         return cls(model.to(device), normalise, pre_emphasis, rest_frames)
 
+    def stream(self) -> HubertStream:
+        return HubertStream(self)
+
     def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n,) float32 pieces, mono 16 kHz, of any length -> (frames, layers, width).
 
         round(n_total / 640) frames in all, and `rest_frames` of silence.
         """
-        if self.pre_emphasis:
-            pieces = emphasise(pieces, self.pre_emphasis)
-        rest = np.zeros(self.rest_frames * SAMPLES_PER_FRAME, dtype=np.float32)
-        size = PIECE_FRAMES * SAMPLES_PER_FRAME
-        held = np.zeros(0, dtype=np.float32)
-        for piece in chain(pieces, [rest]):
-            held = np.concatenate([held, np.asarray(piece, dtype=np.float32)])
-            while len(held) >= size:
-                yield self.features(held[:size], PIECE_FRAMES)
-                held = held[size:]
-        frames = round(len(held) / SAMPLES_PER_FRAME)
-        if frames:
-            yield self.features(held, frames)
+        return encode(self, pieces)
 
     @torch.inference_mode()
     def features(self, wave: np.ndarray, frames: int) -> np.ndarray:
@@ -163,12 +156,13 @@ class HubertEncoder:
         def take(module: nn.Module, arguments: tuple, output) -> None:
             states.append(output[0] if isinstance(output, tuple) else output)
 
-        hooks = [layer.register_forward_hook(take) for layer in self.model.encoder.layers]
-        try:
-            self.model.encoder(hidden)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with self._lock:  # hooks belong to the model, which several streams may share
+            hooks = [layer.register_forward_hook(take) for layer in self.model.encoder.layers]
+            try:
+                self.model.encoder(hidden)
+            finally:
+                for hook in hooks:
+                    hook.remove()
         return states
 
 
@@ -201,21 +195,70 @@ def reflect(wave: Tensor) -> Tensor:
     return wave
 
 
-def emphasise(pieces: Iterable[np.ndarray], coefficient: float) -> Iterator[np.ndarray]:
-    """y_t = x_t - coefficient * x_(t-1), in pieces, as librosa's filter does it.
+class PreEmphasis:
+    """y_t = x_t - coefficient * x_(t-1), piece by piece, as librosa's filter does it.
 
     That filter starts with y_0 = x_0 + (2 x_0 - x_1): it adds the line's continuation.
     """
-    held = np.zeros(0, dtype=np.float32)
-    before: np.float32 | None = None
-    for piece in pieces:
-        held = np.concatenate([held, np.asarray(piece, dtype=np.float32)])
-        if len(held) < (2 if before is None else 1):
-            continue
-        out = held - np.float32(coefficient) * np.concatenate([[before or 0], held[:-1]]).astype(np.float32)
-        if before is None:
-            out[0] = 3 * held[0] - held[1]
-        yield out
-        before, held = held[-1], held[:0]
-    if len(held):  # a single sample in all
-        yield held
+
+    def __init__(self, coefficient: float) -> None:
+        self.coefficient = np.float32(coefficient)
+        self._first: np.ndarray | None = None  # a sample that waits for the second one
+        self._before: np.float32 | None = None
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        wave = np.asarray(wave, dtype=np.float32)
+        if self._before is not None:
+            if len(wave):
+                wave, self._before = self._filter(wave, self._before), wave[-1]
+            return wave
+        wave = wave if self._first is None else np.concatenate([self._first, wave])
+        if len(wave) < 2:
+            self._first = wave
+            return wave[:0]
+        out = self._filter(wave, np.float32(0))
+        out[0] = 3 * wave[0] - wave[1]
+        self._before = wave[-1]
+        return out
+
+    def flush(self) -> np.ndarray:
+        """A single sample in all comes out as it is."""
+        alone = self._first if self._before is None and self._first is not None else np.zeros(0, np.float32)
+        self._first = None
+        return alone
+
+    def _filter(self, wave: np.ndarray, before: np.float32) -> np.ndarray:
+        return wave - self.coefficient * np.concatenate([[before], wave[:-1]]).astype(np.float32)
+
+
+class HubertStream:
+    """One sound on its way through HuBERT; it waits for a minute of it, or its end. See moda.audio.encoder."""
+
+    def __init__(self, encoder: HubertEncoder) -> None:
+        self._encoder = encoder
+        self._filter = PreEmphasis(encoder.pre_emphasis) if encoder.pre_emphasis else None
+        self._held = np.zeros(0, dtype=np.float32)
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        return self._take(self._filter.push(wave) if self._filter else wave)
+
+    def flush(self) -> np.ndarray:
+        encoder = self._encoder
+        rest = np.zeros(encoder.rest_frames * SAMPLES_PER_FRAME, dtype=np.float32)
+        parts = [self.push(rest)]
+        if self._filter:
+            parts.append(self._take(self._filter.flush()))
+        frames = round(len(self._held) / SAMPLES_PER_FRAME)
+        if frames:
+            parts.append(encoder.features(self._held, frames))
+        self._held = self._held[:0]
+        return np.concatenate(parts)
+
+    def _take(self, wave: np.ndarray) -> np.ndarray:
+        self._held = np.concatenate([self._held, np.asarray(wave, dtype=np.float32)])
+        size = PIECE_FRAMES * SAMPLES_PER_FRAME
+        parts = [np.zeros((0, self._encoder.layers, self._encoder.width), np.float32)]
+        while len(self._held) >= size:
+            parts.append(self._encoder.features(self._held[:size], PIECE_FRAMES))
+            self._held = self._held[size:]
+        return np.concatenate(parts)

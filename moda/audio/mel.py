@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import numpy as np
 
 from moda.audio.decode import frames_in
@@ -36,34 +34,49 @@ class LogMel:
 
     def whole(self, wave: np.ndarray) -> np.ndarray:
         """(n,) float32 at 16 kHz -> (4 * round(n / 640), 80) float32."""
-        parts = list(self.stream([wave]))
-        return np.concatenate(parts) if parts else np.zeros((0, BANDS), np.float32)
+        stream = self.stream()
+        return np.concatenate([stream.push(wave), stream.flush()])
 
-    def stream(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n,) pieces of any lengths -> (4 m, 80) pieces, each as soon as its last window is full (7.5 ms late)."""
-        held = np.zeros(_BEFORE, np.float32)
-        samples = frames = 0  # given so far; video frames made so far
-        for piece in pieces:
-            samples += len(piece)
-            held = np.concatenate([held, np.asarray(piece, np.float32)])
-            ready = (len(held) - 2 * _BEFORE) // SAMPLES_PER_FRAME
-            if ready > 0:
-                yield self._frames(held, ready)
-                held = held[ready * SAMPLES_PER_FRAME :]
-                frames += ready
-        rest = frames_in(samples) - frames
-        if rest > 0:
-            yield self._frames(
-                np.concatenate([held, np.zeros(SAMPLES_PER_FRAME + _BEFORE, np.float32)]), rest
-            )
+    def stream(self) -> LogMelStream:
+        return LogMelStream(self)
 
-    def _frames(self, held: np.ndarray, count: int) -> np.ndarray:
+    def frames(self, held: np.ndarray, count: int) -> np.ndarray:
         """`count` video frames' worth; held[0] is the first sample of the first window."""
         windows = np.lib.stride_tricks.sliding_window_view(held, WINDOW)[::HOP][: count * PER_FRAME]
         spectrum = np.fft.rfft(windows * self.window, FFT)
         power = (spectrum.real**2 + spectrum.imag**2).reshape(count, PER_FRAME, -1)
         mel = np.stack([frame @ self.filters for frame in power])
         return np.log(mel + FLOOR).reshape(-1, BANDS).astype(np.float32)
+
+
+class LogMelStream:
+    """One sound, pushed in pieces of any lengths; each frame comes as soon as its last window is full (7.5 ms late)."""
+
+    def __init__(self, mel: LogMel) -> None:
+        self._mel = mel
+        self._held = np.zeros(_BEFORE, np.float32)
+        self._samples = self._frames = 0  # given so far; video frames made so far
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        """(n,) float32 -> (4 m, 80) float32."""
+        self._samples += len(wave)
+        self._held = np.concatenate([self._held, np.asarray(wave, np.float32)])
+        ready = max(0, (len(self._held) - 2 * _BEFORE) // SAMPLES_PER_FRAME)
+        return self._take(ready)
+
+    def flush(self) -> np.ndarray:
+        """The end: what is left, as if silence followed."""
+        rest = max(0, frames_in(self._samples) - self._frames)
+        self._held = np.concatenate([self._held, np.zeros(SAMPLES_PER_FRAME + _BEFORE, np.float32)])
+        return self._take(rest)
+
+    def _take(self, count: int) -> np.ndarray:
+        if not count:
+            return np.zeros((0, BANDS), np.float32)
+        out = self._mel.frames(self._held, count)
+        self._held = self._held[count * SAMPLES_PER_FRAME :]
+        self._frames += count
+        return out
 
 
 def slaney_filters() -> np.ndarray:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moda.audio.encoder import encode
 from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
 from moda.errors import ModaError
 
@@ -173,21 +174,23 @@ class SpeechEncoder:
         os.replace(part, folder / "encoder.safetensors")
         (folder / "encoder.json").write_text(json.dumps(asdict(self.net.config), indent=1) + "\n")
 
+    def stream(self) -> SpeechStream:
+        return SpeechStream(self.net)
+
     def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n,) float32 pieces at 16 kHz -> (frames, 1, width) float32, round(n_total / 640) frames in all."""
-        for hidden, lips in self._run(pieces):
-            features = (hidden - self.net.hidden_mean) / self.net.hidden_std
-            yield torch.cat([features, lips], dim=-1)[:, None].numpy()
+        return encode(self, pieces)
 
     def lips(self, wave: np.ndarray) -> np.ndarray:
         """(n,) float32 at 16 kHz -> (T, 11, 3) offsets of lips and jaw in the explicit space (eye distances).
 
         What is most likely for this sound over all people, enlarged to the size of a real person's movement.
         """
-        told = list(self._run([wave]))
-        if not told:
+        stream = self.stream()
+        blocks = [*stream.blocks(wave), *stream.rest()]
+        if not blocks:
             return np.zeros((0, LIP_POINTS, 3), np.float32)
-        hidden, lips = (torch.cat(parts) for parts in zip(*told))
+        hidden, lips = (torch.cat(parts) for parts in zip(*blocks))
         lips = self._enlarge(lips * self.net.lip_scale) * self._speaking(hidden)[:, None]
         return lips.reshape(-1, LIP_POINTS, 3).numpy()
 
@@ -217,26 +220,55 @@ class SpeechEncoder:
             points[:, lower, 1] += overlap / 2
         return points.flatten(1)
 
-    @torch.no_grad()
-    def _run(self, pieces: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """-> hidden (T, hidden), lips (T, 33), block by block."""
-        before, after = self.net.config.context
-        held = np.full((before * PER_FRAME, BANDS), SILENCE, np.float32)
-        block = (before + CHUNK + after) * PER_FRAME
-        for mel in LogMel().stream(pieces):
-            held = np.concatenate([held, mel])
-            while len(held) >= block:
-                yield self._block(held[:block], CHUNK)
-                held = held[CHUNK * PER_FRAME :]
-        # The sound ends in silence.
-        rest = len(held) // PER_FRAME - before
-        while rest > 0:
-            padded = np.full((block, BANDS), SILENCE, np.float32)
-            padded[: len(held)] = held
-            yield self._block(padded, min(rest, CHUNK))
-            held = held[CHUNK * PER_FRAME :]
-            rest -= CHUNK
 
+class SpeechStream:
+    """One sound on its way through the net; see moda.audio.encoder."""
+
+    def __init__(self, net: SpeechNet) -> None:
+        self._net = net
+        self._mel = LogMel().stream()
+        self._before, after = net.config.context
+        self._size = (self._before + CHUNK + after) * PER_FRAME  # mel frames of a block
+        self._held = np.full((self._before * PER_FRAME, BANDS), SILENCE, np.float32)
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        return self._features(self.blocks(wave))
+
+    def flush(self) -> np.ndarray:
+        return self._features(self.rest())
+
+    def blocks(self, wave: np.ndarray) -> list[tuple[Tensor, Tensor]]:
+        """-> hidden (T, hidden), lips (T, 33) of the blocks that are full now."""
+        self._held = np.concatenate([self._held, self._mel.push(wave)])
+        out = []
+        while len(self._held) >= self._size:
+            out.append(self._block(self._held[: self._size], CHUNK))
+            self._held = self._held[CHUNK * PER_FRAME :]
+        return out
+
+    def rest(self) -> list[tuple[Tensor, Tensor]]:
+        """The same for what is left: the sound ends in silence."""
+        self._held = np.concatenate([self._held, self._mel.flush()])
+        rest = len(self._held) // PER_FRAME - self._before
+        out = []
+        while rest > 0:
+            padded = np.full((self._size, BANDS), SILENCE, np.float32)
+            held = self._held[: self._size]
+            padded[: len(held)] = held
+            out.append(self._block(padded, min(rest, CHUNK)))
+            self._held = self._held[CHUNK * PER_FRAME :]
+            rest -= CHUNK
+        return out
+
+    @torch.no_grad()
     def _block(self, mel: np.ndarray, frames: int) -> tuple[Tensor, Tensor]:
-        hidden = self.net(torch.from_numpy(np.ascontiguousarray(mel))[None])[0, :frames]
-        return hidden, self.net.lips(hidden)
+        hidden = self._net(torch.from_numpy(np.ascontiguousarray(mel))[None])[0, :frames]
+        return hidden, self._net.lips(hidden)
+
+    def _features(self, blocks: list[tuple[Tensor, Tensor]]) -> np.ndarray:
+        width = self._net.config.hidden + LIP_POINTS * 3
+        if not blocks:
+            return np.zeros((0, 1, width), np.float32)
+        hidden, lips = (torch.cat(parts) for parts in zip(*blocks))
+        features = (hidden - self._net.hidden_mean) / self._net.hidden_std
+        return torch.cat([features, lips], dim=-1)[:, None].numpy()
