@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,8 @@ from moda.constants import DEFAULT_SIZE, FPS, SAMPLE_RATE
 from moda.errors import ModaError
 from moda.motion import Motion, join
 from moda.motion.edit import from_rest, gains, relative_to
+
+log = logging.getLogger(__name__)
 
 MIN_SIZE, MAX_SIZE = 64, 2048
 MAX_FULL_SIZE = 1024  # of the square in a whole picture; drawing takes as long as it has pixels
@@ -116,6 +119,7 @@ class TalkingHead:
         emotion: str | None = None,
         size: int = DEFAULT_SIZE,
         full: bool = False,
+        full_size: bool = False,
         pose: float = 1.0,
         lips: float = 1.0,
         blink: float = 1.0,
@@ -129,7 +133,8 @@ class TalkingHead:
         steps, guidance: of sampling; the model's own unless given
         emotion:  one of the model's emotions
         size:     pixels of the square of head and shoulders
-        full:     instead the whole picture at its own size, the moving part pasted back
+        full:     instead the whole picture at its own size, up to 4096 a side, the moving part pasted back
+        full_size: likewise, however large (few players decode H.264 above 4096 a side)
         pose, lips, blink: gains, see `moda.motion.edit.gains`
         face:     which face of the picture, 0 is the largest
 
@@ -142,7 +147,7 @@ class TalkingHead:
             check_number("guidance", guidance, 0, MAX_GUIDANCE)
         sound = _Input(audio)
         self.generator.config.emotion_index(emotion)  # a wrong name is told before any work
-        stage = self._stage(portrait, size, full, face)
+        stage = self._stage(portrait, size, full, face, full_size)
         own, identity = stage.prepared.motion, stage.prepared.identity
         own.require(self.generator.space, "this model's generator")
         edit = self._edit(own, pose, lips, blink)
@@ -163,6 +168,7 @@ class TalkingHead:
         *,
         size: int = DEFAULT_SIZE,
         full: bool = False,
+        full_size: bool = False,
         pose: float = 1.0,
         lips: float = 1.0,
         blink: float = 1.0,
@@ -176,7 +182,7 @@ class TalkingHead:
         The other arguments and the errors are those of `__call__`.
         """
         self._edit(Motion.still(1), pose, lips, blink)  # wrong numbers are told before any work
-        stage = self._stage(portrait, size, full, face)
+        stage = self._stage(portrait, size, full, face, full_size)
         listening = None
         if isinstance(driving, Motion):
             motion = driving
@@ -187,7 +193,10 @@ class TalkingHead:
             from moda.media.read import probe
 
             listening = (lambda: open_listening(driving)) if probe(driving).has_sound else None
-            motion = self.track(driving, progress).motion
+            tracked = self.track(driving, progress)
+            for line in tracked.remarks():
+                log.warning(line)
+            motion = tracked.motion
         motion.require(stage.renderer.space, f"the {self.renderer_name} renderer")
         if motion.fps != FPS:
             raise ModaError(f"this motion has {motion.fps:g} frames a second, but {FPS} are needed")
@@ -215,14 +224,18 @@ class TalkingHead:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _stage(self, portrait, size: int, full: bool, face: int) -> _Stage:
+    def _stage(self, portrait, size: int, full: bool, face: int, full_size: bool = False) -> _Stage:
         from moda.face import read_portrait
+        from moda.render.paste import for_players
 
         check_whole("size", size, MIN_SIZE, MAX_SIZE)
         if size % 2:
             raise ModaError(f"size is {size}, but must be even")
         check_whole("face", face, 0, 99)
         source = read_portrait(portrait, face)
+        full = full or full_size
+        if full and not full_size:
+            source = for_players(source)
         stage = _Stage(self.renderer(size), source, size, full)
         if (
             full
