@@ -106,6 +106,9 @@ class Follower:
             self._show(Window())
             self._shape, self._last = frame.shape, None
         face = self._tracked(frame)
+        if face is not None and (self._last is None or self._lost_for) and not self._confirmed(frame, face):
+            self._show(None)
+            face = None
         if face is None or not self._window.fits(face, frame):
             face = self._found(frame, face)
         if face is None:
@@ -120,6 +123,12 @@ class Follower:
         self._tracker = self._tracker or Mesh(follow=True)
         faces = self._tracker(self._window.cut(frame))
         return self._window.back(faces[0], frame) if faces else None
+
+    def _confirmed(self, frame: np.ndarray, face: np.ndarray) -> bool:
+        """Is what the tracker begins with a face? On a wall it may see one, and stay there."""
+        self._finder = self._finder or Mesh()
+        again = look_again(self._finder, frame, face)
+        return again is not None and again.trusted
 
     def _found(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray | None:
         """Find the face anew, and show the tracker a window about it."""
@@ -139,10 +148,11 @@ class Follower:
         self._finder = self._finder or Mesh()
         if self._lost_for % (SEARCH_EVERY if self._lost_for < SEARCH_LESS else SEARCH_LESS) == 0:
             # Someone upright comes back upright.
-            return search(self._finder, frame, TURNS if self._last is None else (self._window.turn,))
+            turns = TURNS if self._last is None else (self._window.turn,)
+            return [face for face in search(self._finder, frame, turns) if face.trusted]
         # In between only where it was, so that a long way without a face costs little.
         face = look_again(self._finder, frame, self._last) if self._last is not None else None
-        return [face] if face else []
+        return [face] if face and face.trusted else []
 
     def _unlike(self, face: Face) -> float:
         """0 for the face that was followed; before there is one, the largest comes first."""
@@ -153,12 +163,12 @@ class Follower:
         far = float(np.linalg.norm((face.landmarks - self._last)[:, :2].mean(axis=0))) / before
         return far if SIMILAR[0] < size / before < SIMILAR[1] else far + 10
 
-    def _show(self, window: Window) -> None:
-        """From now on the tracker sees this; where the face was in the old one tells nothing."""
+    def _show(self, window: Window | None) -> None:
+        """From now on the tracker sees this (None: the same) and looks anew: where the face was tells it nothing."""
         if window != self._window and self._tracker:
             self._tracker.close()
             self._tracker = None
-        self._window = window
+        self._window = window or self._window
 
     def close(self) -> None:
         for mesh in (self._tracker, self._finder):

@@ -30,6 +30,7 @@ CROP = 256  # the crop's side in pixels; the mesh itself looks at 192
 UNSURE = 0.045  # eye distances between the two looks' lips: above, other turns are tried and a covered mouth suspected
 COVERED_SCORE = 0.9  # a detector's score of a bare face; with a cloth over the mouth it is lower
 CLEARER = 0.08  # by so much must another turn's score be better
+NO_FACE = 0.4  # a detector's score in a face's own crop, below which it is a pattern on a wall
 HOPELESS = 0.25  # eye distances; above, nothing fits
 LIPS = np.array([61, 291, 0, 17, 13, 14, 78, 308])
 IRISES = np.array([468, 473])
@@ -69,11 +70,16 @@ def look_for_faces(image: np.ndarray) -> list[Face]:
     if any(face.unsure > UNSURE for face in faces):
         with Detector() as detector, Mesh() as mesh:
             faces = [_best_turn(mesh, detector, image, f) if f.unsure > UNSURE else f for f in faces]
+        faces = [face for face in faces if face.score is None or face.score > NO_FACE]
     return sorted(faces, key=lambda face: extent(face.landmarks), reverse=True)
 
 
 def search(mesh: Mesh, image: np.ndarray, turns: tuple[int, ...] = TURNS) -> list[Face]:
-    """Look at the whole; where no face is, at ever smaller overlapping tiles, then at turned copies."""
+    """Look at the whole; where no face is, at ever smaller overlapping tiles, then at turned copies.
+
+    Those that cannot be trusted, often no faces at all, come only where there are no others.
+    """
+    doubtful: list[Face] = []
     for turn in turns:
         turned = np.rot90(image, turn)
         for parts in TURNED_TILES if turn else TILES:
@@ -89,9 +95,10 @@ def search(mesh: Mesh, image: np.ndarray, turns: tuple[int, ...] = TURNS) -> lis
                     face = look_again(mesh, image, first)
                     if face and not any(_same(face.landmarks, other.landmarks) for other in faces):
                         faces.append(face)
-            if faces:
-                return faces
-    return []
+            if any(face.trusted for face in faces):
+                return [face for face in faces if face.trusted]
+            doubtful = doubtful or faces
+    return doubtful
 
 
 def look_again(mesh: Mesh, image: np.ndarray, first: np.ndarray) -> Face | None:
