@@ -136,6 +136,7 @@ def main() -> int:
     import mediapipe  # noqa: F401  imported once, here, for all children
     import PIL.Image
     import torch
+    import torch._dynamo
 
     import moda.audio.decode
     import moda.cli.app
