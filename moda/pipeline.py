@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from moda.generator.generator import Generator
     from moda.render import Renderer
     from moda.weights.description import Description
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -105,19 +108,25 @@ class TalkingHead:
     # -- what it does -------------------------------------------------------------------------
 
     def prepare(
-        self, portrait: Portrait, *, size: int = DEFAULT_SIZE, full: bool = False, face: int = 0
+        self,
+        portrait: Portrait,
+        *,
+        size: int = DEFAULT_SIZE,
+        full: bool = False,
+        full_size: bool = False,
+        face: int = 0,
     ) -> Character:
         """Find the face and make ready what depends on the picture alone; everything below takes it as a portrait.
 
         portrait: a picture file, (H, W, 3) uint8 RGB or a PIL image
-        size, full, face: see moda.engine.character.View
+        size, full, full_size, face: see moda.engine.character.View
 
         Errors: ModaError, one line that says what is wrong with what was given.
         """
         from moda.engine.character import Character, View
         from moda.face import read_portrait
 
-        view = View(size, full, face)
+        view = View(size, full or full_size, full_size, face)
         return Character(self, read_portrait(portrait, face), view)
 
     def load(self, folder: str | os.PathLike) -> Character:
@@ -148,7 +157,7 @@ class TalkingHead:
         audio:    a sound or video file, or (n,) float32 mono 16 kHz, or an iterable of pieces of that (a stream)
         seed, steps, guidance, scheme: moda.engine.performance.Sampling
         emotion, pose, lips, blink, gaze: moda.engine.performance.Settings
-        view:     size, full, face: as `prepare`, unless it is prepared already
+        view:     size, full, full_size, face: as `prepare`, unless it is prepared already
 
         Errors: ModaError, one line that says what is wrong with what was given.
         """
@@ -197,7 +206,10 @@ class TalkingHead:
             from moda.media.read import probe
 
             listening = (lambda: open_listening(driving)) if probe(driving).has_sound else None
-            motion = self.track(driving, progress).motion
+            tracked = self.track(driving, progress)
+            for line in tracked.remarks():
+                log.warning(line)
+            motion = tracked.motion
         space, own = character.renderer.space, character.motion
         motion.require(space, f"the {self.description.renderer.name} renderer")
         if motion.fps != FPS:
@@ -210,7 +222,7 @@ class TalkingHead:
 
         pieces: (n,) at the session's rate, of any lengths.
         """
-        view = {name: options.pop(name) for name in ("size", "full", "face") if name in options}
+        view = {name: options.pop(name) for name in ("size", "full", "full_size", "face") if name in options}
         session = self._character(portrait, view).session(**options)
         for piece in pieces:
             yield from session.push(piece)

@@ -214,10 +214,12 @@ def test_a_character_is_kept_on_disk(character, wave, tmp_path):
 
 
 def test_portraits_in_every_form_are_one(character, portrait):
+    from PIL import Image
+
     from moda.media.picture import read_picture
 
     picture = read_picture(portrait)
-    for form in (portrait, str(portrait), picture):
+    for form in (portrait, str(portrait), picture, Image.fromarray(picture)):
         made = character.head.prepare(form, size=SIZE)
         assert np.array_equal(made.prepared.image, character.prepared.image)
     with pytest.raises(ModaError, match="uint8"):

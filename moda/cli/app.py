@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from moda import __version__
+from moda.cli.files import (
+    check_motion_out,
+    check_video_out,
+    given_driving,
+    given_picture,
+    given_sound,
+    given_video,
+)
 from moda.cli.progress import progress
 from moda.constants import DEFAULT_SIZE
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="moda",
@@ -30,7 +39,12 @@ Model = Annotated[str, typer.Option(help="embedded, official, or a model's folde
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
-Full = Annotated[bool, typer.Option("--full", help="The whole picture at its own size.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="The whole picture; what is larger than 4096 a side is made smaller.")
+]
+FullSize = Annotated[
+    bool, typer.Option("--full-size", help="The whole picture at its own size, however large.")
+]
 Face = Annotated[int, typer.Option(help="Which face of the picture; 0 is the largest.")]
 Pose = Annotated[float, typer.Option(help="Gain of the head's movement: 0 stills, 1 is as generated.")]
 Lips = Annotated[float, typer.Option(help="Gain of the lips' movement.")]
@@ -42,7 +56,6 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="moda: %(message)s")
     if version:
         print(__version__)
         raise typer.Exit
@@ -62,6 +75,7 @@ def generate(
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
+    full_size: FullSize = False,
     motion_out: Annotated[Path | None, typer.Option(help="Also write the motion, .npz.")] = None,
     pose: Pose = 1.0,
     lips: Lips = 1.0,
@@ -71,16 +85,15 @@ def generate(
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    from moda.media.write import check_output
-
-    check_output(output)
+    check_video_out(output, portrait, audio)
     if motion_out:
-        _check_motion(motion_out)
+        check_motion_out(motion_out, portrait, audio)
+    portrait, audio = given_picture(portrait), given_sound(audio)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
-        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full,
+        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
         pose=pose, lips=lips, blink=blink, face=face,
     )  # fmt: skip
     with progress("Generating") as report:
@@ -99,6 +112,7 @@ def animate(
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
+    full_size: FullSize = False,
     pose: Pose = 1.0,
     lips: Lips = 1.0,
     blink: Blink = 1.0,
@@ -107,9 +121,8 @@ def animate(
     precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
-    from moda.media.write import check_output
-
-    check_output(output)
+    check_video_out(output, portrait, driving)
+    portrait, driving = given_picture(portrait), given_driving(driving)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
@@ -119,6 +132,7 @@ def animate(
             driving,
             size=size,
             full=full,
+            full_size=full_size,
             pose=pose,
             lips=lips,
             blink=blink,
@@ -139,23 +153,15 @@ def track(
     device: Device = "auto",
 ) -> None:
     """The motion of the face in a video, 25 frames a second."""
-    _check_motion(output)
+    check_motion_out(output, video)
+    video = given_video(video)
     from moda.pipeline import TalkingHead
 
     with progress("Tracking") as report:
         found = TalkingHead.from_pretrained(model, device).track(video, report)
     found.motion.save(output)
-    if found.lost:
-        print(f"moda: in {found.lost} frames no face was seen; the last pose was held", file=sys.stderr)
-
-
-def _check_motion(path: Path) -> None:
-    from moda.errors import ModaError
-    from moda.media.files import check_folder
-
-    if path.suffix.lower() != ".npz":
-        raise ModaError(f"cannot write {path}: a motion file's name must end in .npz")
-    check_folder(path)
+    for line in found.remarks():
+        log.warning(line)
 
 
 @app.command()

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from moda.engine.session import Session
 from moda.errors import ModaError
 from moda.face.source import Source
 from moda.motion import Motion
+from moda.render.paste import Paster, for_players
 from moda.validation import check_whole
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class View:
     """How a portrait is looked at.
 
     size: pixels of the square of head and shoulders
-    full: instead the whole picture at its own size, the moving part pasted back
+    full: instead the whole picture at its own size, up to 4096 a side, the moving part pasted back
+    full_size: with `full`, however large (few players decode H.264 above 4096 a side)
     face: which face of the picture, 0 is the largest
 
     Errors: ModaError for numbers out of range.
@@ -44,6 +46,7 @@ class View:
 
     size: int = DEFAULT_SIZE
     full: bool = False
+    full_size: bool = False
     face: int = 0
 
     def __post_init__(self) -> None:
@@ -57,6 +60,8 @@ class Character:
     """Made by `TalkingHead.prepare`; nothing of it changes afterwards, so any number of threads may use it."""
 
     def __init__(self, head: TalkingHead, source: Source, view: View) -> None:
+        if view.full and not view.full_size:
+            source = for_players(source)
         self.head, self.source, self.view = head, source, view
         self.renderer = head.renderer(view.size)
         if (
@@ -69,8 +74,6 @@ class Character:
         self.prepared = self.renderer.prepare(source)
         self._paster = None
         if view.full:
-            from moda.render.paste import Paster
-
             self._paster = Paster(source.image, self.prepared.crop)
 
     @property
@@ -141,7 +144,7 @@ class Character:
         from moda.media.files import whole
 
         folder = Path(folder)
-        view = {"size": str(self.view.size), "full": str(int(self.view.full)), "face": str(self.view.face)}
+        view = {name: str(int(value)) for name, value in asdict(self.view).items()}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -165,7 +168,8 @@ def load_character(head: TalkingHead, folder: str | os.PathLike) -> Character:
     try:
         with safe_open(folder / NUMBERS, "numpy") as file:
             landmarks, view = file.get_tensor("landmarks"), file.metadata()
-        seen = View(int(view["size"]), bool(int(view["full"])), int(view["face"]))
+        size, full, full_size, face = (int(view[name]) for name in View.__dataclass_fields__)
+        seen = View(size, bool(full), bool(full_size), face)
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModaError(f"{folder} holds no character that can be read: {error}") from error
     if landmarks.shape != (478, 3) or not np.isfinite(landmarks).all():

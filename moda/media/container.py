@@ -65,7 +65,8 @@ def decode(container: InputContainer, stream: Any, path: str | os.PathLike, what
     if breaks:
         log.warning("the %s of %s is damaged after %.1f s; the rest is left out", what, path, seconds)
     elif problem:
-        log.warning("the %s of %s is damaged: %d packets were left out", what, path, damaged)
+        count = "1 packet was" if damaged == 1 else f"{damaged} packets were"
+        log.warning("the %s of %s is damaged: %s left out", what, path, count)
 
 
 def start_of(stream: Any) -> float:

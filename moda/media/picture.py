@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -52,7 +52,18 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise ModaError(f"the picture {path} cannot be read: {error.strerror or error}") from error
-    return _opened(data, str(path))
+    with _opened(data, str(path)) as image:
+        return _converted(image, str(path))
+
+
+def check_picture_file(path: str | os.PathLike) -> None:
+    """Is it a picture, of a possible size, as far as its beginning tells? Errors: ModaError as `read_picture`."""
+    path = check_input(path, "picture")
+    try:
+        with open(path, "rb") as file, _opened(file, str(path)) as image:
+            _check_size(*image.size, str(path))
+    except OSError as error:
+        raise ModaError(f"the picture {path} cannot be read: {error.strerror or error}") from error
 
 
 def as_picture(picture: Picture, name: str = "the picture") -> tuple[np.ndarray, str]:
@@ -92,26 +103,31 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ModaError(f"{name} has {width}x{height} pixels; each side needs at least {MIN_SIDE}")
 
 
-def _opened(data: bytes, name: str) -> np.ndarray:
+def _opened(data: bytes | BinaryIO, name: str) -> Image:
+    """The file, known by its beginning, not decoded yet."""
     import PIL.Image
     from pi_heif import register_heif_opener
 
     register_heif_opener()  # iPhones' format; Pillow has all others itself
     PIL.Image.init()  # all plugins, not the usual five
     try:
-        image = PIL.Image.open(io.BytesIO(data), formats=FORMATS)
-    except PIL.Image.DecompressionBombError as error:
+        return PIL.Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+    except PIL.Image.DecompressionBombError as error:  # Pillow's own limit, 4 times ours
         raise ModaError(
-            f"{name} has more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
+            f"{name} has many more than {MAX_PIXELS // 1_000_000} million pixels; make it smaller first"
         ) from error
     except Exception as error:  # a decoder that meets damaged data raises anything
-        raise ModaError(f"{name} is {_kind(data)}; give a JPEG, PNG, WebP, HEIC or AVIF file") from error
-    with image:
-        return _converted(image, name)
+        start = data[:64] if isinstance(data, bytes) else _start(data)
+        raise ModaError(f"{name} is {_kind(start)}; give a JPEG, PNG, WebP, HEIC or AVIF file") from error
+
+
+def _start(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read(64)
 
 
 def _kind(data: bytes) -> str:
-    start = data[:64].lstrip()
+    start = data.lstrip()
     for magic, what in OTHERS:
         if start.startswith(magic):
             return f"{what}, no picture that can be read"

@@ -69,6 +69,10 @@ NECK_PIVOT = np.array([0.0, 1.6, 1.2], dtype=np.float32)
 # multiply with the portrait's.
 LID_APERTURE = 0.14
 
+# Eye distances (and logarithm of the size) that a portrait's head follows another's: people who sit and speak stay
+# within a tenth.
+FREE, REACH = 0.25, 0.5
+
 EYE_RADIUS = 0.19  # eye distances: 12 of 63 mm
 
 EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
@@ -152,10 +156,15 @@ class ExplicitSpace(Space):
         return replace(motion[:1], exp=np.zeros((1, self.keypoints, 3), np.float32), **parts)
 
     def driven(self, motion: Motion, portrait: Motion, rest: Motion) -> Motion:
-        """The resting pose is removed and the portrait's own put in its place. Errors: as `generated`."""
+        """The resting pose is removed and the portrait's own put in its place; the head stays within reach of it.
+
+        Errors: as `generated`.
+        """
         motion.require(self, "this space")
-        parts = {name: getattr(motion, name) - getattr(rest, name) for name in POSE if name != "scale"}
-        return self.generated(replace(motion, scale=motion.scale / rest.scale, **parts), portrait)
+        parts = {name: getattr(motion, name) - getattr(rest, name) for name in ("pitch", "yaw", "roll")}
+        t = within_reach(motion.t - rest.t)
+        scale = np.exp(within_reach(np.log(motion.scale / rest.scale)[:, None])[:, 0])
+        return self.generated(replace(motion, scale=scale, t=t, **parts), portrait)
 
     def lips_rest(self, portrait: Motion) -> np.ndarray:
         """The neutral face's: closed."""
@@ -180,6 +189,14 @@ class ExplicitSpace(Space):
 
     def lid_closure(self, motion: Motion) -> np.ndarray:
         return (motion.exp[:, UPPER_LIDS, 1] - motion.exp[:, LOWER_LIDS, 1]) / LID_APERTURE
+
+
+def within_reach(x: np.ndarray) -> np.ndarray:
+    """(T, N) -> the same below FREE; beyond, ever slower, up to REACH: who leaves the picture tears no portrait."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    room = REACH - FREE
+    short = FREE + room * np.tanh(np.maximum(length - FREE, 0) / room)
+    return (x * np.where(length > FREE, short / np.maximum(length, 1e-9), 1)).astype(np.float32)
 
 
 def _rest_pose() -> dict[str, np.ndarray]:

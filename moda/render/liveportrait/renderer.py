@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from moda.constants import FPS
 from moda.errors import ModaError
 from moda.face.source import Source
 from moda.motion import Motion, join
@@ -146,9 +147,10 @@ class LivePortraitRenderer:
         """The motion of the face in a video, "liveportrait" space, 25 frames a second.
 
         The square looked at is that about the first face seen and stays, so that the head's own movement is
-        measured. Frames without a face hold the last motion and are counted in `lost`.
+        measured. Frames without a face hold the last motion, then ease to the clip's median; `lost` counts them.
         """
-        from moda.face.landmarks import follow_face
+        from moda.face.follow import follow_face
+        from moda.face.gaps import fill
         from moda.face.tracking import Track
         from moda.media.read import probe, read_video
         from moda.render.paste import Crop
@@ -187,10 +189,11 @@ class LivePortraitRenderer:
             measure()
         if not parts:
             raise ModaError(f"no face was found in the video {os.fspath(path)}")
-        # Frame t shows the last one measured up to t; before the first, the first.
-        index = np.maximum(np.cumsum(seen) - 1, 0)
-        motion = Motion.from_array(join(parts).to_array()[index], SPACE)
-        return Track(motion, int(np.sum(~np.array(seen))), identity, motion.fps)
+        values = join(parts).to_array()
+        when = np.flatnonzero(seen) / FPS
+        even = fill(when, values, np.median(values, axis=0), np.arange(len(seen)) / FPS)
+        motion = Motion.from_array(even, SPACE)
+        return Track(motion, seen.count(False), identity, motion.fps, len(seen))
 
     # -- parts ----------------------------------------------------------------------------------------------
 
