@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -169,8 +170,11 @@ class TalkingHead:
             Settings(emotion, pose, lips, blink, gaze),
         )
         sound = Input(audio)
-        self.generator.config.emotion_index(emotion)  # a wrong name is said before any work
-        character = self._character(portrait, view)
+        self.description.generator.config.emotion_index(emotion)  # a wrong name is said before any work
+        with ThreadPoolExecutor(1) as loading:  # the networks are read while the face is looked for
+            loaded = loading.submit(lambda: (self.encoder, self.generator))
+            character = self._character(portrait, view)
+            loaded.result()
         performance = character.performance(settings, sampling)
         return Video(character, perform(performance, sound.pieces()), sound.listening, sound.frames)
 
