@@ -186,18 +186,22 @@ class TalkingHead:
         pose: float = 1.0,
         lips: float = 1.0,
         blink: float = 1.0,
+        mode: str = "relative",
         progress: Callable[[float], None] | None = None,
         **view,
     ) -> Video:
         """The portrait does what a video or a motion does (reenactment); a video's sound comes along.
 
         driving:  a video file, a motion file (.npz) or a Motion
+        mode:     relative: what the driver does, from the driver's resting pose, about the portrait's own;
+                  absolute: the motion as it is, so that what `motion` gave draws the same video again
         progress: called with 0..1 while a driving video is tracked
         The other arguments and the errors are those of `__call__`.
         """
         from moda.engine.performance import Editor, Settings
         from moda.engine.video import Video
 
+        check_choice("driving", mode, ("relative", "absolute"))
         settings = Settings(None, pose, lips, blink)  # wrong numbers are said before any work
         character = self._character(portrait, view)
         listening = None
@@ -218,7 +222,9 @@ class TalkingHead:
         motion.require(space, f"the {self.description.renderer.name} renderer")
         if motion.fps != FPS:
             raise ModaError(f"this motion has {motion.fps:g} frames a second, but {FPS} are needed")
-        motion = Editor(own, settings)(space.driven(motion, own, space.resting(motion)))
+        if mode == "relative":
+            motion = space.driven(motion, own, space.resting(motion))
+        motion = Editor(own, settings)(motion)
         return Video(character, iter([motion]), listening, len(motion))
 
     def stream(self, portrait: Portrait, pieces: Iterable[np.ndarray], **options) -> Iterator[Frame]:
