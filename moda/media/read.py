@@ -50,6 +50,8 @@ def open_video(path: str | os.PathLike) -> Iterator[tuple[InputContainer, VideoS
         streams = moving_pictures(container)
         if not streams:
             raise ModaError(f"{path} has no picture in it; give a video")
+        if not streams[0].codec_context:
+            raise ModaError(f"the picture of {path} is of a kind that cannot be decoded")
         streams[0].codec_context.thread_type = "AUTO"
         yield container, streams[0]
 
