@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import tone, write_frames, write_sound
 
+from moda.audio.decode import read_audio
 from moda.cli import run
 from moda.errors import ModaError
 from moda.media.picture import read_picture
@@ -262,6 +263,21 @@ def test_what_is_no_picture_is_named(data, words, tmp_path):
     (tmp_path / "a.jpg").write_bytes(data)
     with pytest.raises(ModaError, match=words):
         read_picture(tmp_path / "a.jpg")
+
+
+def test_a_play_list_is_no_sound(tmp_path, speech):
+    (tmp_path / "speech.wav").write_bytes(speech.read_bytes())
+    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile speech.wav\n")
+    with pytest.raises(ModaError, match="names"):
+        read_audio(tmp_path / "list.wav")
+
+
+def test_a_folder_that_is_gone(tiny, portrait, speech, tmp_path, capsys, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run(command_of("generate", {}, tiny=tiny, portrait=portrait, speech=speech, tmp=tmp_path)) == 2
+    assert capsys.readouterr().err.startswith("moda: the folder that this was started in is gone")
 
 
 def test_an_older_video_survives_a_mistake(tiny, portrait, things, tmp_path):

@@ -22,6 +22,7 @@ from moda.face.mesh import Detector, Mesh
 from moda.face.pose import canonical
 
 TILES = (1, 2, 4, 8)  # parts of the longer side
+LARGE_TILE = 640  # pixels; panoramas and the like are looked at in parts twice as small once more
 TURNED_TILES = (1, 2, 4)
 TURNS = (0, 1, 3, 2)  # quarters, the likeliest first
 MIN_TILE = 64  # pixels
@@ -87,8 +88,10 @@ def search(mesh: Mesh, image: np.ndarray, turns: tuple[int, ...] = TURNS) -> lis
     doubtful: list[Face] = []
     for turn in turns:
         turned = np.rot90(image, turn)
-        for parts in TURNED_TILES if turn else TILES:
-            side = max(image.shape[:2]) / parts
+        longer = max(image.shape[:2])
+        more = (2 * TILES[-1],) if longer / TILES[-1] > LARGE_TILE and not turn else ()
+        for parts in (*(TURNED_TILES if turn else TILES), *more):
+            side = longer / parts
             if side < MIN_TILE and parts > 1:
                 break
             faces: list[Face] = []
