@@ -10,8 +10,7 @@ from moda.audio.decode import read_audio
 from moda.constants import SAMPLE_RATE
 from moda.evaluation.metrics import blinks, correlation
 from moda.motion import join
-from moda.motion.edit import from_rest
-from moda.motion.explicit import INDEX, LANDMARK_OF, lip_gap
+from moda.motion.explicit import INDEX, LANDMARK_OF, SPACE, lip_gap
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SILENT = 0.02  # eye distances
@@ -105,7 +104,7 @@ def test_what_is_drawn_is_what_is_tracked(head, tmp_path):
     array = motion.to_array()
     array[:, 68] = 10 * np.sin(2 * time)  # a turn that can be measured
     array[:, 67] = 8 * np.sin(3 * time)
-    motion = from_rest(Motion.from_array(array), prepared.motion)
+    motion = SPACE.generated(Motion.from_array(array), prepared.motion)
     path = write_video(tmp_path / "v.mp4", renderer.draw(prepared, motion), None)
     seen = track(path).motion
     assert len(seen) == len(motion)

@@ -36,7 +36,7 @@ app.add_typer(weights_app, name="weights")
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
 Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
 Full = Annotated[
@@ -81,7 +81,7 @@ def generate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     face: Face = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
@@ -117,7 +117,7 @@ def animate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     face: Face = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
@@ -150,7 +150,7 @@ def track(
     model: Annotated[
         str, typer.Option(help="Whose space: embedded, official, or a model's folder.")
     ] = "embedded",
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """The motion of the face in a video, 25 frames a second."""
     check_motion_out(output, video)
@@ -183,7 +183,7 @@ def evaluate(
     ],
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """How well generated lips, head and lids agree with real videos."""
     from json import dumps
@@ -207,18 +207,27 @@ def bench(
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
-    long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
-    device: Device = "cpu",
+    long: Annotated[
+        bool, typer.Option("--long", help="Also five minutes of speech; with --live an hour.")
+    ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Live sessions instead: delay, how many hold.")
+    ] = False,
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
-    """Time and memory of every stage, beside what the machine can do."""
-    from moda.bench import bench as run
-    from moda.bench import save
+    """Time and memory of every stage, or of live sessions, beside what the machine can do."""
+    from moda.bench.live import bench_live
+    from moda.bench.stages import bench as run
+    from moda.bench.stages import save
     from moda.media.files import check_folder
 
     if json:
         check_folder(json)
-    result = run(model, device, seconds, long, precision)
+    if live:
+        result = bench_live(model, device, hours=1.0 if long else 0.0)
+    else:
+        result = run(model, device, seconds, long, precision)
     if json:
         save(result, json)
 

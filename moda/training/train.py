@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moda.constants import KEYPOINTS
 from moda.errors import ModaError
-from moda.generator.config import LIP_KEYPOINTS
 from moda.generator.flow import training_pair
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import EPSILON, Statistics
+from moda.motion.space import space as find_space
 from moda.training.config import TrainingConfig
 from moda.training.data import Windows, make_silence, prepare, statistics
 
@@ -212,9 +211,7 @@ def _not_encoder(folder: str, names: list[str]) -> list[str]:
 
 def _groups(space: str) -> dict[str, list[int]]:
     """Numbers of the motion by the part of the face."""
-    mouth = [3 * k + i for k in LIP_KEYPOINTS[space] for i in range(3)]
-    pose = list(range(3 * KEYPOINTS, 3 * KEYPOINTS + 7))
-    return {"mouth": mouth, "face": [d for d in range(3 * KEYPOINTS) if d not in mouth], "pose": pose}
+    return {part: find_space(space).columns(part) for part in ("mouth", "face", "pose")}
 
 
 def plot(losses: list[list[float]], path: Path) -> None:
