@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -44,7 +45,9 @@ def run(arguments: list[str] | None = None) -> int:
     from moda.cli.surroundings import require_a_folder
     from moda.errors import ModaError
 
-    usage_error = typer.BadParameter.__mro__[1]
+    usage_error = cast(
+        "type[typer.BadParameter]", typer.BadParameter.__mro__[1]
+    )  # typer names only its children
     message = None
     try:
         require_a_folder()

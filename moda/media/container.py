@@ -75,6 +75,13 @@ def decode(container: InputContainer, stream: Any, path: str | os.PathLike, what
         log.warning("the %s of %s is damaged: %s left out", what, path, count)
 
 
+def stated_seconds(container: InputContainer, stream: Any) -> float | None:
+    """The length that the file states for a stream, or else for all of itself; None where it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
+
+
 def start_of(stream: Any) -> float:
     """The stream's first time stamp, seconds."""
     return float((stream.start_time or 0) * stream.time_base)
