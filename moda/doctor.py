@@ -150,7 +150,7 @@ def _extras() -> Iterator[Finding]:
         if importlib.util.find_spec(name):
             yield Finding(GOOD, name, importlib.metadata.version(name))
         else:
-            yield Finding(HINT, name, f'for {use}: pip install "moda[{extra}]"')
+            yield Finding(HINT, name, f'for {use}: pip install "moda-talkinghead[{extra}]"')
 
 
 def _models() -> Iterator[Finding]:

@@ -31,7 +31,7 @@ SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
 INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
 AROUND = 16  # frames from a sound within which a mouth may stay open
-CHUNK = 16  # video frames that go through the net together
+CHUNK = 4  # video frames that go through the net together
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 
 
