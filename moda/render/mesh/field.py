@@ -56,8 +56,10 @@ def smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
-    """(K, 2) centres, (G, 2) points -> (G, K): values at the centres -> values at the points.
+def interpolate(
+    centres: np.ndarray, values: np.ndarray, at: np.ndarray, smoothing: float = 0.0
+) -> np.ndarray:
+    """(K, 2) centres with values (K, M) -> (G, M) at the points `at` (G, 2).
 
     Radial basis r with an affine part; `smoothing` lets values differ a little rather than crease.
     """
@@ -66,12 +68,11 @@ def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -
     system[:k, :k] = np.linalg.norm(centres[:, None] - centres[None], axis=-1) - smoothing * np.eye(k)
     system[:k, k:] = np.column_stack([np.ones(k), centres])
     system[k:, :k] = system[:k, k:].T
-    inverse = np.linalg.inv(system)[:, :k].astype(np.float32)
-    distance = np.sqrt(
-        np.maximum(0, (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T),
-        dtype=np.float32,
-    )
-    return distance @ inverse[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ inverse[k:]
+    right = np.concatenate([values, np.zeros((3, values.shape[1]))])
+    weights = np.linalg.solve(system, right).astype(np.float32)
+    squared = (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T
+    distance = np.sqrt(np.maximum(0, squared), dtype=np.float32)
+    return distance @ weights[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ weights[k:]
 
 
 def _behind(points: np.ndarray, others: np.ndarray, near: float, deeper: float) -> np.ndarray:
@@ -130,9 +131,8 @@ class Field:
         known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.2, 0.35)]])
         _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
         known = known[unique]
-        weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.02)
-        depth = (weights @ known[:, 2].astype(np.float32)).reshape(self.nodes, self.nodes)
-        return cv2.GaussianBlur(depth, (0, 0), 1.0)
+        depth = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
+        return cv2.GaussianBlur(depth.reshape(self.nodes, self.nodes), (0, 0), 1.0)
 
     def _follow(self, units, pose, chin: float) -> np.ndarray:
         roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
@@ -180,9 +180,10 @@ class Field:
         linear = []
         for other in (LIP_LOWER, LIP_UPPER):  # each lip's field does not know the other lip
             skin = np.setdiff1d(usable, other)
-            weights = interpolation(np.concatenate([place[skin, :2], beyond]), at, smoothing=0.01)
-            maps_of = np.einsum("gn,cnj->gjc", weights[:, : len(skin)], maps[:, skin], optimize=True)
-            linear.append(maps_of.reshape(y1 - y0, x1 - x0, 3, len(COLUMNS)).astype(np.float32))
+            values = np.zeros((len(skin) + len(beyond), 3 * len(COLUMNS)))
+            values[: len(skin)] = maps[:, skin].transpose(1, 2, 0).reshape(len(skin), -1)
+            found = interpolate(np.concatenate([place[skin, :2], beyond]), values, at, smoothing=0.01)
+            linear.append(found.reshape(y1 - y0, x1 - x0, 3, len(COLUMNS)))
         self.maps = np.ascontiguousarray(linear[0])  # (h, w, 3, C), the upper field's
         # The lower field is another one about the mouth only.
         mouth = np.concatenate([place[LIP_UPPER, :2], place[LIP_LOWER, :2]])
