@@ -18,7 +18,7 @@ from moda.generator.sampler import Sampler
 def random_model(
     config: ModelConfig = PUBLISHED, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> MotionTransformer:
-    """Weights by chance: for timing without any file."""
+    """Random weights: for timing without any file."""
     with torch.device("meta"):
         model = MotionTransformer(config)
     model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)

@@ -11,7 +11,8 @@ Source: MoDA, arXiv 2507.03256, figure 2; MM-DiT, arXiv 2403.03206; single-strea
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,14 @@ from moda.generator.config import ModelConfig
 from moda.generator.embed import rotate
 
 Rope = tuple[Tensor, Tensor]  # cos and sin, (N, d) each
+M = TypeVar("M", bound=nn.Module)
+
+
+class Several(nn.ModuleList, Generic[M]):
+    """A list of modules of one kind."""
+
+    def __iter__(self) -> Iterator[M]:
+        return cast(Iterator[M], super().__iter__())
 
 
 def norm(x: Tensor) -> Tensor:
@@ -109,7 +118,7 @@ class JointBlock(nn.Module):
 
     def __init__(self, config: ModelConfig, streams: int) -> None:
         super().__init__()
-        self.streams = nn.ModuleList(Stream(config) for _ in range(streams))
+        self.streams: Several[Stream] = Several(Stream(config) for _ in range(streams))
 
     def forward(
         self,
@@ -158,6 +167,6 @@ class SingleBlock(nn.Module):
         q = self.qkv_mlp.rows(kept, 0, width)
         kv = self.qkv_mlp.rows(inner, width, 3 * width)
         hidden = gelu(self.qkv_mlp.rows(kept, 3 * width, 3 * width + self.hidden))
-        kept_rope = tuple(table[:keep] for table in rope)
+        kept_rope = rope[0][:keep], rope[1][:keep]
         attended = attention(self.norms.query(q, kept_rope), *self.norms.key_value(kv, rope))
         return torch.addcmul(x[:, :keep], self.out(torch.cat([attended, hidden], dim=-1)), gate)

@@ -55,6 +55,7 @@ def quantize(model: MotionTransformer) -> MotionTransformer:
                 linear = getattr(owner, name)
                 setattr(owner, name, QuantizedLinear(linear.weight, linear.bias))
     for block in model.blocks1:
-        block.qkv_mlp = QuantizedRows(block.qkv_mlp, [0, width, 3 * width, 3 * width + hidden])
-        block.out = QuantizedLinear(block.out.weight, block.out.bias)
+        rows = QuantizedRows(block.qkv_mlp, [0, width, 3 * width, 3 * width + hidden])
+        for name, made in (("qkv_mlp", rows), ("out", QuantizedLinear(block.out.weight, block.out.bias))):
+            setattr(block, name, made)
     return model
