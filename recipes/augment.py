@@ -112,3 +112,14 @@ def mask(mel: Tensor, rng: torch.Generator) -> Tensor:
         start = uniform(rng, (b, 1, 1), 0, t)
         hidden = hidden | ((frame >= start) & (frame < start + width))
     return torch.where(hidden, mean, mel)
+
+
+def masked(count: int, frames: int, rng: torch.Generator) -> Tensor:
+    """(B, T, 80) true where `mask` would cover."""
+    frame, band = torch.arange(frames)[None, :, None], torch.arange(BANDS)[None, None, :]
+    width = uniform(rng, (count, 1, 1), 0, 12) * chance(rng, count, 0.3)
+    start = uniform(rng, (count, 1, 1), 0, BANDS)
+    hidden = ((band >= start) & (band < start + width)).expand(-1, frames, -1)
+    width = uniform(rng, (count, 1, 1), 0, 10) * chance(rng, count, 0.3)
+    start = uniform(rng, (count, 1, 1), 0, frames)
+    return hidden | ((frame >= start) & (frame < start + width))
