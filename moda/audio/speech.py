@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from moda.audio.encoder import encode
 from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
+from moda.constants import KEYPOINTS
 from moda.errors import ModaError
 
 # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
@@ -156,3 +157,227 @@ class SpeechNet(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.heads(x)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Numbers measured after training (encoder.json, "calibration").
+
+    directions:   how many of the network's are given as features
+    lip_mean, lip_scale: (33,) eye distances: the network's lips are (lips - mean) / scale
+    lip_gain:     what x and y of the lips are enlarged by about the mean: a mean over people moves less than anyone
+    gap_from, gap_to: knots of the map from the told gap to a real one, eye distances
+    closing:      odds of a bilabial sound at which the lips begin to meet and have met
+    jaw_mean, jaw_scale: of the blendshape jaw
+    loud_mean, loud_scale: of the log-mel bands beside
+    voice:        logits between which the mouth wakes
+    """
+
+    directions: int
+    lip_mean: tuple[float, ...]
+    lip_scale: tuple[float, ...]
+    lip_gain: float
+    gap_from: tuple[float, ...]
+    gap_to: tuple[float, ...]
+    closing: tuple[float, float]
+    jaw_mean: float
+    jaw_scale: float
+    loud_mean: float
+    loud_scale: float
+    voice: tuple[float, float]
+
+
+class Steps:
+    """The network's state on its way through one sound: CHUNK frames of log-mel in, as many frames told.
+
+    The last frames of every block's input are kept, so that each frame is computed once. A frame comes out when
+    `ahead` more have gone in; what was before the first is silence.
+    """
+
+    def __init__(self, net: SpeechNet) -> None:
+        self.net = net
+        silence = torch.full((1, (2 + CHUNK) * PER_FRAME, BANDS), SILENCE)
+        self.mel = silence[:, : 2 * PER_FRAME]
+        still = net.stem(silence)[:, :1]  # silence for ever, block by block
+        self.held = []
+        for block in net.blocks:
+            self.held.append(still.expand(-1, block.field, -1))
+            still = block(still.expand(-1, block.field + 1, -1))
+
+    def push(self, mel: Tensor) -> Heard:
+        """(1, 4 CHUNK, 80) -> Heard of CHUNK frames, those `ahead` frames ago."""
+        mel = torch.cat([self.mel, mel], dim=1)
+        self.mel = mel[:, -2 * PER_FRAME :]
+        x = self.net.stem(mel)
+        for i, block in enumerate(self.net.blocks):
+            x = torch.cat([self.held[i], x], dim=1)
+            self.held[i] = x[:, -block.field :]
+            x = block(x)
+        return self.net.heads(x)
+
+
+class SpeechEncoder:
+    """Sound -> (T, 1, width) features of about unit variance: the teacher's main directions, loudness in LOUD_BANDS
+    bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn.
+
+    A frame depends on `context` frames (2.4 s before it, 0.28 s after it); sound goes through four frames at a time
+    wherever the pieces were cut: the stream equals the whole to the last bit.
+    """
+
+    layers = 1
+
+    def __init__(self, net: SpeechNet, calibration: Calibration) -> None:
+        self.net = net.eval().requires_grad_(False)
+        self.calibration = calibration
+        self.width = calibration.directions + LOUD_BANDS + 3 + 3 * LIP_POINTS
+        self._mean = torch.tensor(calibration.lip_mean)
+        self._scale = torch.tensor(calibration.lip_scale)
+        self._knots = [np.array(k) for k in (calibration.gap_from, calibration.gap_to)]
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike = EMBEDDED) -> SpeechEncoder:
+        """Read encoder.json and encoder.safetensors. Errors: ModaError if they are missing or do not fit."""
+        folder = Path(folder)
+        try:
+            values = json.loads((folder / "encoder.json").read_text())
+            calibration = Calibration(**values.pop("calibration"))
+            net = SpeechNet(SpeechConfig(**values))
+            net.load_state_dict({k: v.float() for k, v in load_file(folder / "encoder.safetensors").items()})
+        except FileNotFoundError as error:
+            raise ModaError(f"{folder} lacks {Path(error.filename or 'encoder.safetensors').name}") from error
+        except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise ModaError(f"the speech encoder in {folder} does not fit: {reason}") from error
+        return cls(net, calibration)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write encoder.safetensors (half precision) and encoder.json."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / "encoder.safetensors.part"
+        save_file({k: v.half().contiguous() for k, v in self.net.state_dict().items()}, str(part))
+        os.replace(part, folder / "encoder.safetensors")
+        values = asdict(self.net.config) | {"calibration": asdict(self.calibration)}
+        (folder / "encoder.json").write_text(json.dumps(values, indent=1) + "\n")
+
+    def stream(self) -> SpeechStream:
+        return SpeechStream(self)
+
+    def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(n,) float32 pieces at 16 kHz -> (frames, 1, width) float32, round(n_total / 640) frames in all."""
+        return encode(self, pieces)
+
+    def lips(self, wave: np.ndarray) -> np.ndarray:
+        """(n,) float32 at 16 kHz -> (T, 11, 3) offsets of lips and jaw in the explicit space (eye distances).
+
+        What is most likely for this sound over all people, with a real person's amplitude.
+        """
+        features = np.concatenate(list(self.encode([wave])) or [np.zeros((0, 1, self.width), np.float32)])
+        return self.lips_in(features)
+
+    def lips_in(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> the lips among them, (T, 11, 3) eye distances."""
+        scaled = features[:, 0, -3 * LIP_POINTS :]
+        return (scaled * self._scale.numpy() + self._mean.numpy()).reshape(-1, LIP_POINTS, 3)
+
+    def points(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> (T, 21, 3) offsets in the explicit space: the lips, the rest of the face at rest."""
+        out = np.zeros((len(features), KEYPOINTS, 3), np.float32)
+        out[:, :LIP_POINTS] = self.lips_in(features)
+        return out
+
+    def voice_in(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> (T,) how sure it is that somebody speaks, 0..1."""
+        return (features[:, 0, self.calibration.directions + LOUD_BANDS] + 1) / 2
+
+    def features(self, heard: Heard, mel: Tensor) -> np.ndarray:
+        """What was heard of T frames, and their own log-mel (1, 4 T, 80) -> (T, 1, width)."""
+        c = self.calibration
+        loud = mel[0].unflatten(0, (-1, PER_FRAME)).mean(1).unflatten(-1, (LOUD_BANDS, -1)).mean(-1)
+        loud = (loud - c.loud_mean) / c.loud_scale
+        low, high = c.voice
+        awake = ((heard.voice[0] - low) / (high - low)).clamp(0, 1)
+        meeting = self._meeting(heard)
+        lips = self._drawn(heard.lips[0] * self._scale + self._mean, meeting) * awake
+        parts = [
+            heard.directions[0, :, : c.directions],
+            loud,
+            2 * awake - 1,
+            2 * meeting - 1,
+            heard.jaw[0],
+            (lips - self._mean) / self._scale,
+        ]
+        return torch.cat(parts, dim=-1)[:, None].numpy()
+
+    def _meeting(self, heard: Heard) -> Tensor:
+        """-> (T, 1) how far the lips have to meet, 0..1, for p, b or m in either half of the frame."""
+        chance = heard.phones[0].softmax(-1)[..., list(BILABIAL)].sum(-1).amax(-1, keepdim=True)
+        low, high = self.calibration.closing
+        return ((chance - low) / (high - low)).clamp(0, 1)
+
+    def _drawn(self, lips: Tensor, meeting: Tensor) -> Tensor:
+        """(T, 33) conditional mean -> the same with a real mouth's amplitude, the inner lips never crossing.
+
+        x and y are drawn away from the mean by the gain (depth is too uncertain). Then the inner lips are set as far
+        apart as the middle's gap, mapped to a real one, says; p, b and m bring them together.
+        """
+        points = lips.unflatten(-1, (LIP_POINTS, 3)).clone()
+        drawn = (self.calibration.lip_gain - 1) * (lips - self._mean).unflatten(-1, (LIP_POINTS, 3))
+        points[..., :2] += drawn[..., :2]
+        told = lips.unflatten(-1, (LIP_POINTS, 3))
+        upper, lower = INNER_PAIRS[0]
+        gap = (told[:, lower, 1] - told[:, upper, 1]).numpy()
+        wanted = torch.from_numpy(np.interp(gap, *self._knots).astype(np.float32)) * (1 - meeting[:, 0])
+        now = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(1e-3)
+        for upper, lower in INNER_PAIRS:
+            apart = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(0)
+            change = apart * (wanted / now).clamp(max=2) - (points[:, lower, 1] - points[:, upper, 1])
+            points[:, upper, 1] -= 0.3 * change  # the lower lip and the jaw do most of the way
+            points[:, lower, 1] += 0.7 * change
+        return points.flatten(1)
+
+
+class SpeechStream:
+    """One sound on its way through the net; see moda.audio.encoder."""
+
+    def __init__(self, encoder: SpeechEncoder) -> None:
+        self._encoder = encoder
+        self._mel = LogMel().stream()
+        with torch.no_grad():
+            self._steps = Steps(encoder.net)
+        ahead = encoder.net.config.context[1]
+        lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
+        self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)
+        self._own = np.full((0, BANDS), SILENCE, np.float32)  # log-mel of frames not yet given out
+        self._skip = lead + ahead  # frames that are told but lie before the sound
+        self._given = self._seen = 0
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        return self._take(self._mel.push(wave))
+
+    def flush(self) -> np.ndarray:
+        parts = [self._take(self._mel.flush())]
+        silence = np.full((CHUNK * PER_FRAME, BANDS), SILENCE, np.float32)
+        total = self._seen
+        while self._given < total:
+            parts.append(self._take(silence))
+        out = np.concatenate(parts)
+        return out[: len(out) - (self._given - total)]
+
+    @torch.no_grad()
+    def _take(self, mel: np.ndarray) -> np.ndarray:
+        self._seen += len(mel) // PER_FRAME
+        self._waiting = np.concatenate([self._waiting, mel])
+        self._own = np.concatenate([self._own, mel])
+        parts = [np.zeros((0, 1, self._encoder.width), np.float32)]
+        size = CHUNK * PER_FRAME
+        while len(self._waiting) >= size:
+            chunk, self._waiting = self._waiting[:size], self._waiting[size:]
+            heard = self._steps.push(torch.from_numpy(np.ascontiguousarray(chunk))[None])
+            if self._skip:
+                self._skip -= CHUNK
+                continue
+            own, self._own = self._own[:size], self._own[size:]
+            parts.append(self._encoder.features(heard, torch.from_numpy(np.ascontiguousarray(own))[None]))
+            self._given += CHUNK
+        return np.concatenate(parts)
