@@ -7,7 +7,7 @@ import sys
 import cv2
 import numpy as np
 
-from moda.video.read import read_video
+from moda.media.read import read_video
 
 COLUMNS, SIDE = 8, 192  # frames a video, pixels
 

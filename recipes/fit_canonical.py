@@ -47,7 +47,7 @@ def fit(people: list[np.ndarray], rounds: int = 10) -> np.ndarray:
 def main(paths: list[str]) -> None:
     from moda.face.landmarks import find_faces
     from moda.face.tracking import landmarks_of
-    from moda.video.picture import read_picture
+    from moda.media.picture import read_picture
 
     people = []
     for path in paths:

@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from moda.generator.config import ModelConfig
+from moda.weights.description import Description
 from moda.weights.folder import EMBEDDED as EMBEDDED_FOLDER
-from moda.weights.folder import read_config
 
 os.environ.setdefault("GLOG_minloglevel", "3")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see moda.cli.main
 ROOT = Path(__file__).parent.parent
-EMBEDDED = ModelConfig.from_dict(read_config(EMBEDDED_FOLDER)["generator"])  # the shipped generator's sizes
+EMBEDDED = Description.read(EMBEDDED_FOLDER).generator.config  # the shipped generator's sizes
 
 
 def pytest_addoption(parser):

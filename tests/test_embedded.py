@@ -10,8 +10,7 @@ from moda.audio.decode import read_audio
 from moda.constants import SAMPLE_RATE
 from moda.evaluation.metrics import blinks, correlation
 from moda.motion import join
-from moda.motion.edit import from_rest
-from moda.motion.explicit import INDEX, LANDMARK_OF, lip_gap
+from moda.motion.explicit import INDEX, LANDMARK_OF, SPACE, lip_gap
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SILENT = 0.02  # eye distances
@@ -95,7 +94,7 @@ def test_emotions_show(head, speech):
 def test_what_is_drawn_is_what_is_tracked(head, tmp_path):
     """track(render(portrait, motion)) is the motion: lips within r 0.9, yaw and pitch within 0.95."""
     from moda.face import read_portrait, track
-    from moda.video.write import write_video
+    from moda.media.write import write_video
 
     speech = read_audio(ASSETS / "speech.wav")[: 6 * SAMPLE_RATE]
     renderer = head.renderer(512)
@@ -105,7 +104,7 @@ def test_what_is_drawn_is_what_is_tracked(head, tmp_path):
     array = motion.to_array()
     array[:, 68] = 10 * np.sin(2 * time)  # a turn that can be measured
     array[:, 67] = 8 * np.sin(3 * time)
-    motion = from_rest(Motion.from_array(array), prepared.motion)
+    motion = SPACE.generated(Motion.from_array(array), prepared.motion)
     path = write_video(tmp_path / "v.mp4", renderer.draw(prepared, motion), None)
     seen = track(path).motion
     assert len(seen) == len(motion)

@@ -12,8 +12,8 @@ from moda.face import pose
 from moda.face.expression import gap, opening
 from moda.face.portrait import read_portrait
 from moda.face.tracking import motion_of
+from moda.media.picture import read_picture
 from moda.motion.explicit import LANDMARK_OF, NECK_PIVOT, angles, lip_gap, rotation
-from moda.video.picture import read_picture
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

@@ -12,10 +12,11 @@ from published import Reference, shapes
 from rule import randn, state_dict
 
 from moda.errors import ModaError
-from moda.generator import segments
 from moda.generator.config import EMOTIONS, PUBLISHED, ModelConfig
-from moda.generator.generator import Generator, SegmentSampler
+from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
+from moda.generator.offline import Offline
+from moda.generator.sampler import Sampler
 from moda.generator.statistics import Statistics
 from moda.motion import Motion, join
 from moda.weights.names import published_generator
@@ -114,7 +115,7 @@ def test_training_after_sampling():
     """What sampling keeps for later (rotary tables) serves training, too."""
     config = replace(TINY, segment=14, overlap=2, width=24, heads=2)
     model = MotionTransformer(config)
-    SegmentSampler(model, randn(5, (63,)), 2, 0, 2, 1.5)(randn(6, (14, 3, 6)), randn(7, (70,)), 0)
+    Sampler(model, randn(5, (63,)), 2, 0, 2, 1.5)(randn(6, (14, 3, 6)), randn(7, (70,)))
     out = model(
         torch.randn(1, 14, 140),
         torch.ones(1),
@@ -133,7 +134,7 @@ def test_dropped_audio_is_the_null_vector(model):
 
 def test_cached_conditions_change_nothing(model):
     """A guided step from the sampler's caches = the same from two whole forward passes."""
-    sampler = SegmentSampler(model, randn(5, (63,)), 2, seed=0, steps=4, guidance=1.7)
+    sampler = Sampler(model, randn(5, (63,)), 2, seed=0, steps=4, guidance=1.7)
     audio, previous, noise = randn(6, (10, 3, 6)), randn(7, (70,)), torch.from_numpy(randn(8, (10, 70)))
     first = next(sampler.solve(audio, previous, noise))
     motion = torch.cat([torch.from_numpy(previous).expand(10, -1), noise], dim=-1)[None]
@@ -232,7 +233,7 @@ def test_normalising_and_back():
     statistics = Statistics(randn(1, (70,)) + 2, np.abs(randn(2, (70,))))
     motion = Motion.from_array(randn(3, (5, 70)))
     motion = replace(motion, t=motion.t * [1, 1, 0])
-    back = statistics.restore(statistics.normalise(motion, 1.3), 1.3, "explicit")
+    back = statistics.restore(statistics.normalize(motion, 1.3), 1.3, "explicit")
     np.testing.assert_allclose(back.to_array(), motion.to_array(), atol=1e-5)
     again = Statistics.from_dict(statistics.to_dict())
     assert np.array_equal(again.mean, statistics.mean) and np.array_equal(again.std, statistics.std)
@@ -247,13 +248,13 @@ def test_joining_segments_equals_the_whole_computation(frames):
     features = randn(1, (frames, 1, 1))
     seen = []
 
-    def sample(window, previous, index):
+    def sample(window, previous):
+        index = len(seen)
         seen.append((window.copy(), previous.copy()))
         return randn(100 + index, (80, 70)) + previous * np.float32(0.1) + window[:, 0]
 
-    out = np.concatenate(
-        list(segments.join(np.split(features, range(7, frames, 7)), sample, randn(2, (70,)), 80, 16))
-    )
+    scheme = Offline(sample, randn(2, (70,)), 80, 16)
+    out = np.concatenate([*map(scheme.push, np.split(features, range(7, frames, 7))), scheme.flush()])
 
     count = 1 if frames <= 80 else 1 + -(-(frames - 80) // 64)
     padded = np.concatenate([features, np.zeros((80 + 64 * (count - 1) - frames, 1, 1), dtype=np.float32)])
@@ -280,7 +281,7 @@ def box(x):
 
 
 def test_no_audio_no_motion():
-    assert list(segments.join([], lambda *a: 1 / 0, np.zeros(70, dtype=np.float32), 80, 16)) == []
+    assert Offline(lambda *a: 1 / 0, np.zeros(70, dtype=np.float32), 80, 16).flush().shape == (0, 70)
 
 
 # -- rest frames and errors -------------------------------------------------------------------
@@ -326,7 +327,9 @@ def test_a_config_survives_json(config):
     ("change", "words"),
     [
         ({"width": 100, "heads": 8}, "100.*8"),
-        ({"depths": (1, 2)}, r"depths.*\[1, 2\]"),
+        ({"depths": (1, 2)}, r"lacks depths.2"),
+        ({"steps": "fast"}, "steps is 'fast'"),
+        ({"guidance": 0.5}, "guidance is 0.5.*greater than or equal to 1"),
         ({"overlap": 50}, "overlap is 50.*80"),
         ({"space": "other"}, "other.*explicit"),
         ({"heads": 0}, "heads is 0"),
@@ -335,11 +338,11 @@ def test_a_config_survives_json(config):
 )
 def test_a_wrong_config_says_what(change, words):
     with pytest.raises(ModaError, match=words):
-        replace(PUBLISHED, **change)
+        ModelConfig.from_dict({**PUBLISHED.to_dict(), **change})
 
 
 def test_a_config_with_other_fields_says_which():
     values = PUBLISHED.to_dict()
     del values["width"]
-    with pytest.raises(ModaError, match="lacks width.*unknown depth"):
+    with pytest.raises(ModaError, match="lacks width|unknown depth"):
         ModelConfig.from_dict({**values, "depth": 4})

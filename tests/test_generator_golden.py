@@ -15,14 +15,14 @@ from published import shapes
 from rule import randn, weight
 from safetensors.numpy import load_file
 
-from moda.generator import flow, segments
+from moda.generator import flow, offline
 from moda.generator.config import PUBLISHED
 from moda.generator.embed import rope_table, rotate, sinusoid
-from moda.generator.generator import SegmentSampler
 from moda.generator.model import MotionTransformer
 from moda.generator.post import amplify_lips
+from moda.generator.sampler import Sampler
 from moda.generator.statistics import Statistics
-from moda.motion import Motion
+from moda.motion import Motion, space
 from moda.weights.load import strict_load
 from moda.weights.names import DEAD, published_generator
 
@@ -89,9 +89,9 @@ def test_times():
 
 def test_smoothing_and_joining():
     g = golden("moda_smooth_fuse")
-    close(segments.smooth(randn(321, (1, 20, 70))[0]), g["smooth_out"][0], 1e-6)
+    close(offline.smooth(randn(321, (1, 20, 70))[0]), g["smooth_out"][0], 1e-6)
     old, new = randn(322, (1, 80, 70))[0], randn(323, (1, 80, 70))[0]
-    close(segments.fuse(old[-16:], new[:16]), g["fuse_out_last16"][0], 1e-6)
+    close(offline.fuse(old[-16:], new[:16]), g["fuse_out_last16"][0], 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_lips_post_step(row, name):
 def test_restoring():
     g = golden("moda_post")
     statistics = Statistics(g["mean70"], g["std70"])
-    motion = statistics.restore(randn(402, (5, 70)), 1.1, "liveportrait")
+    motion = statistics.restore(randn(402, (5, 70)), 1.1, space("liveportrait"))
     close(motion.exp.reshape(5, 63), g["seq_exp"], 1e-6)
     close(motion.scale, g["seq_scale"].reshape(5), 1e-5)
     close(motion.t[:, :2], g["seq_t"].reshape(5, 3)[:, :2], 1e-6)  # z is the renderer's to drop; here it is 0
@@ -132,7 +132,7 @@ def test_the_sources_motion_normalised(shared):
     ratio = statistics.ratio(source)
     assert ratio == pytest.approx(g["prev_rescale_ratio"][0, 0], rel=1e-6)
     np.testing.assert_allclose(
-        statistics.normalise(source, ratio), g["prev_motion_out"][0], rtol=1e-4, atol=1e-3
+        statistics.normalize(source, ratio), g["prev_motion_out"][0], rtol=1e-4, atol=1e-3
     )
 
 
@@ -159,7 +159,7 @@ def test_forward(whole):
 )
 def test_one_segment(whole, emotion, guidance, name):
     g = golden("moda_subclip")
-    sampler = SegmentSampler(whole, randn(202, (1, 63), 0.5)[0], emotion, 0, 10, guidance)
+    sampler = Sampler(whole, randn(202, (1, 63), 0.5)[0], emotion, 0, 10, guidance)
     noise = torch.from_numpy(randn(204, (1, 80, 70))[0])
     steps = torch.stack(
         list(sampler.solve(randn(203, (1, 80, 12, 768))[0], randn(201, (1, 1, 70))[0, 0], noise))
@@ -174,12 +174,11 @@ def test_one_segment(whole, emotion, guidance, name):
     ("frames", "emotion", "name"), [(60, 8, "out_60_emo8"), (200, 4, "out_200_emo4_cfg1.2_padzero")]
 )
 def test_long_audio(whole, frames, emotion, name):
-    sampler = SegmentSampler(whole, randn(202, (1, 63), 0.5)[0], emotion, 0, 10, 1.2)
+    sampler = Sampler(whole, randn(202, (1, 63), 0.5)[0], emotion, 0, 10, 1.2)
 
-    def sample(audio, previous, index):
-        *_, x = sampler.solve(audio, previous, torch.from_numpy(randn(310 + index, (1, 80, 70))[0]))
-        return x.numpy()
+    noise = (torch.from_numpy(randn(310 + index, (1, 80, 70))[0]) for index in range(9))
 
     features, previous = randn(301, (200, 12, 768))[:frames], randn(201, (1, 1, 70))[0, 0]
-    out = np.concatenate(list(segments.join([features[:33], features[33:]], sample, previous, 80, 16)))
+    scheme = offline.Offline(lambda *given: sampler(*given, next(noise)), previous, 80, 16)
+    out = np.concatenate([scheme.push(features[:33]), scheme.push(features[33:]), scheme.flush()])
     close(out[::5], golden("moda_sample")[name])

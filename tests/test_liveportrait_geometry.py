@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from moda.errors import ModaError
-from moda.motion import Motion
+from moda.motion import Motion, liveportrait
 from moda.render.liveportrait import keypoints
 from moda.render.liveportrait.crop import SCALE, SHIFT, SIZE, crop_matrix, cut, input_crop
 
@@ -24,7 +24,7 @@ def motion(seed: int, frames: int = 1) -> Motion:
     numbers[:, 63] = 1.3 + 0.1 * numbers[:, 63]
     numbers[:, 64:67] *= 0.1
     numbers[:, 67:] *= 15
-    return Motion.from_array(numbers, keypoints.SPACE)
+    return Motion.from_array(numbers, liveportrait.SPACE)
 
 
 def pose(prefix: str) -> list[np.ndarray]:
@@ -32,7 +32,7 @@ def pose(prefix: str) -> list[np.ndarray]:
 
 
 def test_rotation():
-    made = keypoints.rotation(*(angle[:, 0] for angle in pose("")))
+    made = liveportrait.rotation(*(angle[:, 0] for angle in pose("")))
     np.testing.assert_allclose(made, GOLDEN["R"], atol=1e-6)
 
 
@@ -44,7 +44,7 @@ def test_degrees_of_bins():
 def test_place(prefix, expected):
     angles = [keypoints.degrees(a) if a.shape[1] == 66 else a[:, 0] for a in pose(prefix)]
     given_motion = Motion(
-        GOLDEN["in_exp"], GOLDEN["in_scale"][:, 0], GOLDEN["in_t"], *angles, space=keypoints.SPACE
+        GOLDEN["in_exp"], GOLDEN["in_scale"][:, 0], GOLDEN["in_t"], *angles, space=liveportrait.SPACE
     )
     np.testing.assert_allclose(keypoints.place(GOLDEN["in_kp"], given_motion), GOLDEN[expected], atol=1e-5)
 
@@ -62,15 +62,19 @@ def test_motion_of_raw_heads():
 @given(st.floats(-180, 180), st.floats(-85, 85), st.floats(-180, 180))
 @settings(max_examples=50)
 def test_angles_undo_rotation(pitch, yaw, roll):
-    matrix = keypoints.rotation(*(np.array([a]) for a in (pitch, yaw, roll)))
-    np.testing.assert_allclose(keypoints.rotation(*keypoints.angles(matrix)), matrix, atol=1e-5)
+    matrix = liveportrait.rotation(*(np.array([a]) for a in (pitch, yaw, roll)))
+    np.testing.assert_allclose(liveportrait.rotation(*liveportrait.angles(matrix)), matrix, atol=1e-5)
+
+
+def relative(source: Motion, clip: Motion) -> Motion:
+    return liveportrait.SPACE.driven(clip, source, liveportrait.SPACE.resting(clip))
 
 
 @given(st.integers(0, 1000))
 @settings(max_examples=20)
 def test_relative_driving_by_a_still_clip_leaves_the_source(seed):
     source, still = motion(seed), motion(seed + 1)
-    driven = keypoints.relative(source, Motion.from_array(np.repeat(still.to_array(), 4, 0), keypoints.SPACE))
+    driven = relative(source, Motion.from_array(np.repeat(still.to_array(), 4, 0), liveportrait.SPACE))
     expected = source.to_array().repeat(4, 0)
     expected[:, 66] = 0  # tz
     np.testing.assert_allclose(driven.to_array(), expected, atol=1e-3)
@@ -78,8 +82,8 @@ def test_relative_driving_by_a_still_clip_leaves_the_source(seed):
 
 def test_relative_driving_is_the_published_rule():
     source, clip = motion(1), motion(2, frames=5)
-    driven = keypoints.relative(source, clip)
-    turn = [keypoints.rotation(m.pitch, m.yaw, m.roll) for m in (source, clip, driven)]
+    driven = relative(source, clip)
+    turn = [liveportrait.rotation(m.pitch, m.yaw, m.roll) for m in (source, clip, driven)]
     for i in range(5):
         np.testing.assert_allclose(turn[2][i], turn[1][i] @ turn[1][0].T @ turn[0][0], atol=1e-5)
     np.testing.assert_allclose(driven.exp, source.exp + clip.exp - clip.exp[:1], atol=1e-6)
@@ -90,7 +94,7 @@ def test_relative_driving_is_the_published_rule():
 
 def test_absolute_driving_takes_what_speech_needs():
     source, made = motion(1), motion(2, frames=3)
-    drawn = keypoints.absolute(source, made)
+    drawn = liveportrait.SPACE.generated(made, source)
     np.testing.assert_array_equal(drawn.scale, np.repeat(source.scale, 3))
     for name in ("pitch", "yaw", "roll"):
         np.testing.assert_array_equal(getattr(drawn, name), getattr(made, name))
@@ -110,9 +114,10 @@ def test_absolute_driving_takes_what_speech_needs():
 
 def test_motion_of_another_space_is_refused():
     explicit = Motion.still(2)
-    for use in (keypoints.absolute, keypoints.relative):
-        with pytest.raises(ModaError, match=r"liveportrait.*explicit"):
-            use(motion(1), explicit)
+    with pytest.raises(ModaError, match=r"liveportrait.*explicit"):
+        relative(motion(1), explicit)
+    with pytest.raises(ModaError, match=r"liveportrait.*explicit"):
+        liveportrait.SPACE.generated(explicit, motion(1))
     with pytest.raises(ModaError, match=r"liveportrait.*explicit"):
         keypoints.place(np.zeros((21, 3)), explicit)
 

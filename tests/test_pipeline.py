@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from moda import ModaError, Motion, TalkingHead
 from moda.audio.decode import frames_in, open_listening, read_audio
+from moda.media.picture import read_picture
+from moda.media.read import probe, read_video
+from moda.media.write import write_video
 from moda.motion import explicit, join
-from moda.motion.edit import from_rest, gains, relative_to
-from moda.video.picture import read_picture
-from moda.video.read import probe, read_video
-from moda.video.write import write_video
 
 SIZE = 96
 
@@ -80,10 +79,10 @@ def test_the_stream_is_the_whole_and_comes_in_time(head, portrait, speech):
             taken += 1
             yield wave[start : start + 1600]
 
-    stream = head.stream(portrait, live(), size=SIZE)
-    frames = [next(stream)]
+    stream = head.stream(portrait, live(), size=SIZE, scheme="offline")
+    frames = [next(stream).picture]
     assert taken * 1600 < len(wave) / 2, "the first frame waited for sound that it does not need"
-    frames += stream
+    frames += [frame.picture for frame in stream]
     expected = list(head(portrait, wave, size=SIZE).frames())
     assert len(frames) == len(expected) == 200
     assert all(np.array_equal(a, b) for a, b in zip(frames, expected))
@@ -102,7 +101,7 @@ def test_motion_is_generated_once(head, portrait, short, tmp_path):
 def test_the_first_frame_is_near_the_portrait(head, portrait, short):
     """No jump from the picture into the performance: the head stays where it was pictured."""
     video = head(portrait, short, size=SIZE, pose=0)
-    own = video._stage.prepared.motion
+    own = video.character.motion
     for name in ("pitch", "yaw", "roll", "scale"):
         assert np.allclose(getattr(video.motion, name), getattr(own, name), atol=1e-4)
     assert np.allclose(video.motion.t, own.t, atol=1e-4)
@@ -137,10 +136,8 @@ def test_another_face_of_the_picture(head, portrait, tmp_path):
     small = cv2.resize(picture, None, fx=0.85, fy=0.85, interpolation=cv2.INTER_AREA)
     small = np.pad(small, ((0, picture.shape[0] - small.shape[0]), (0, 0), (0, 0)), mode="edge")
     two = np.ascontiguousarray(np.hstack([small[:, ::-1], picture]))
-    stages = [head._stage(two, SIZE, False, face) for face in (0, 1)]
-    centres = [
-        stage.prepared.crop.points(np.float64([[0, 0]]))[0, 0] / stage.prepared.crop.scale for stage in stages
-    ]
+    crops = [head.prepare(two, size=SIZE, face=face).prepared.crop for face in (0, 1)]
+    centres = [crop.points(np.float64([[0, 0]]))[0, 0] / crop.scale for crop in crops]
     assert (
         centres[0] < centres[1] - 200
     )  # the larger one is on the right: its square lies farther from the left edge
@@ -194,11 +191,16 @@ def test_long_sound_needs_no_more_memory(head, portrait):
 def test_gains_of_one_change_nothing_and_of_zero_still(frames, space, seed):
     motion = replace(some_motion(frames, seed), space=space)
     own = replace(some_motion(1, seed + 1), space=space)
-    assert np.array_equal(gains(motion, own).to_array(), motion.to_array())
-    still = gains(motion, own, pose=0)
+    assert motion.space.gains(motion, own) == motion
+    still = motion.space.gains(motion, own, pose=0)
     assert np.allclose(still.to_array()[:, 63:], own.to_array()[:, 63:], atol=1e-6)
     assert np.array_equal(still.exp, motion.exp)
-    assert np.ptp(gains(motion, own, lips=0).exp[:, [0] if space == "explicit" else [6]], axis=0).max() < 1e-6
+    assert (
+        np.ptp(
+            motion.space.gains(motion, own, lips=0).exp[:, [0] if space == "explicit" else [6]], axis=0
+        ).max()
+        < 1e-6
+    )
 
 
 def test_lips_gain_scales_the_gap_and_nothing_else():
@@ -206,7 +208,7 @@ def test_lips_gain_scales_the_gap_and_nothing_else():
     exp = motion.exp.copy()
     exp[:, explicit.INDEX["lip_lower_inner"], 1] += 0.4  # open
     motion = replace(motion, exp=exp)
-    doubled = gains(motion, Motion.still(1), lips=2)
+    doubled = explicit.SPACE.gains(motion, Motion.still(1), lips=2)
     assert np.allclose(explicit.lip_gap(doubled.exp), 2 * explicit.lip_gap(motion.exp), rtol=1e-5)
     rest = [i for i in range(21) if i not in range(11)]
     assert np.array_equal(doubled.exp[:, rest], motion.exp[:, rest])
@@ -219,7 +221,7 @@ def test_lids_meet_but_never_cross(gain):
     exp[1, explicit.INDEX["lid_upper_left"], 1] = explicit.LID_APERTURE  # closed
     exp[2, explicit.INDEX["lid_upper_left"], 1] = explicit.LID_APERTURE / 2
     motion = replace(Motion.still(3), exp=exp)
-    lids = gains(motion, Motion.still(1), blink=gain).exp[:, :, 1]
+    lids = explicit.SPACE.gains(motion, Motion.still(1), blink=gain).exp[:, :, 1]
     closing = lids[:, explicit.INDEX["lid_upper_left"]] - lids[:, explicit.INDEX["lid_lower_left"]]
     assert closing.max() <= explicit.LID_APERTURE + 1e-5
     assert closing[2] == pytest.approx(min(1, gain / 2) * explicit.LID_APERTURE, abs=1e-5)
@@ -229,13 +231,13 @@ def test_retargeting_keeps_the_portraits_pose_and_the_clips_movement():
     clip = some_motion(31)
     clip = replace(clip, yaw=clip.yaw + 15, t=clip.t + 3, scale=clip.scale * 2)
     own = replace(Motion.still(1), yaw=np.float32([-10]), pitch=np.float32([4]))
-    moved = relative_to(clip, own)
+    moved = explicit.SPACE.driven(clip, own, explicit.SPACE.resting(clip))
     assert np.median(moved.yaw) == pytest.approx(-10, abs=1e-4)
     assert np.median(moved.scale) == pytest.approx(1, abs=1e-5)
     assert np.allclose(moved.yaw - moved.yaw[0], clip.yaw - clip.yaw[0], atol=1e-4)
     assert np.array_equal(moved.exp, clip.exp)
-    parts = [from_rest(clip[:10], own), from_rest(clip[10:], own)]
-    assert np.array_equal(join(parts).to_array(), from_rest(clip, own).to_array())
+    parts = [explicit.SPACE.generated(clip[:10], own), explicit.SPACE.generated(clip[10:], own)]
+    assert np.array_equal(join(parts).to_array(), explicit.SPACE.generated(clip, own).to_array())
 
 
 def test_import_is_light():

@@ -210,7 +210,7 @@ def test_impossible_sizes_are_errors(size):
 def test_round_trip_on_a_real_clip(shared, portrait):
     """track(draw(portrait, motion)) against a real speaker's motion; docs/mesh.md has more clips and portraits."""
     from moda.face import track
-    from moda.face.landmarks import follow_face
+    from moda.face.follow import follow_face
     from moda.face.tracking import motion_of
 
     motion = track(shared / "data" / "video" / "train" / "obama_1.mp4").motion[:250]

@@ -136,11 +136,10 @@ def test_a_resumed_run_is_the_same_run(tiny_run):
 
 
 def test_a_finished_run_is_a_model_folder(tiny_run):
-    from moda.weights.folder import read_config
-    from moda.weights.load import load_generator
+    from moda import TalkingHead
 
     folder = train(tiny_run)
-    assert load_generator(folder, read_config(folder)).config.width == 16
+    assert TalkingHead.from_pretrained(folder).generator.config.width == 16
     assert (folder.parent / "loss.json").exists()
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from moda.audio.decode import Sound, open_listening, read_audio, rechunk
 from moda.errors import ModaError
-from moda.video.picture import read_picture
-from moda.video.read import probe, read_video, timed_frames
-from moda.video.write import VideoWriter, write_video
+from moda.media.picture import read_picture
+from moda.media.read import probe, read_video, timed_frames
+from moda.media.write import VideoWriter, write_video
 
 SIDE = 64
 

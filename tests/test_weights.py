@@ -20,13 +20,14 @@ from published import shapes
 from rule import randn, state_dict
 from safetensors.torch import load_file, save_file
 
-from moda import weights
+from moda import TalkingHead, weights
 from moda.errors import ModaError
 from moda.generator.config import PUBLISHED
 from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
 from moda.motion import Motion, join
+from moda.weights.description import Description
 from moda.weights.published import RENDERER, convert, fold_spectral
 
 TINY = replace(PUBLISHED, width=16, heads=2, depths=(1, 1, 2), audio_layers=3, audio_width=16, audio_hidden=8)
@@ -98,7 +99,7 @@ def test_names_and_folders(converted, tmp_path, monkeypatch):
 def test_a_broken_config_is_named(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ModaError, match=r"config\.json"):
-        weights.read_config(tmp_path)
+        Description.read(tmp_path)
 
 
 def test_importing_costs_no_torch():
@@ -113,14 +114,13 @@ def test_importing_costs_no_torch():
 
 def test_a_converted_folder_generates(converted):
     """From .pth files to motion, through the encoder; the same as from the tensors themselves."""
-    config = weights.read_config(converted)
-    encoder = weights.load_encoder(converted, config)
-    generator = weights.load_generator(converted, config)
+    head = TalkingHead.from_pretrained(converted, "cpu")
+    encoder, generator = head.encoder, head.generator
     features = list(encoder.encode([randn(1, (16_000,), 0.1)]))
     assert (encoder.layers, encoder.width) == (3, 16) and sum(map(len, features)) == 75
     start = Motion.from_array(generator.statistics.mean[None], "liveportrait")
     motion = join(list(generator.stream(features, randn(2, (21, 3)), start, "fear", steps=2)))
-    assert len(motion) == 25 and motion.space == "liveportrait"
+    assert len(motion) == 25 and motion.space.name == "liveportrait"
 
     from moda.weights.names import published_generator
 
@@ -132,10 +132,9 @@ def test_a_converted_folder_generates(converted):
 
 def test_the_published_statistics_are_shipped(converted, shared):
     golden = json.loads((shared / "golden" / "motion_stats.json").read_text())
-    ours = Statistics.from_dict(weights.read_config(converted)["statistics"])
-    assert np.array_equal(ours.mean, np.float32(golden["mean"])) and np.array_equal(
-        ours.std, np.float32(golden["std"])
-    )
+    ours = Description.read(converted).generator
+    assert np.array_equal(np.float32(ours.mean), np.float32(golden["mean"]))
+    assert np.array_equal(np.float32(ours.std), np.float32(golden["std"]))
 
 
 def test_nothing_but_safetensors_and_json_is_written(converted):
@@ -179,7 +178,7 @@ def test_folding_is_what_torch_does():
 def test_the_generator_is_found_in_a_checkpoint(tmp_path, nest):
     convert(originals(tmp_path / "in", nest(published_tensors())), tmp_path / "out", TINY)
     assert not (tmp_path / "in" / "config.json").exists()
-    weights.load_generator(tmp_path / "out", weights.read_config(tmp_path / "out"))
+    assert TalkingHead.from_pretrained(tmp_path / "out", "cpu").generator.config == TINY
 
 
 def test_a_lost_null_vector_is_drawn_and_told(tmp_path, caplog):
@@ -228,7 +227,7 @@ def test_no_key_is_dropped_by_loading(converted, tmp_path, change, words):
     change(tensors)
     save_file(tensors, folder / "generator.safetensors")
     with pytest.raises(ModaError, match=words):
-        weights.load_generator(folder, weights.read_config(folder))
+        TalkingHead.from_pretrained(folder, "cpu").generator  # noqa: B018
 
 
 def test_every_published_key_is_used_or_known_dead():
@@ -278,12 +277,12 @@ def test_a_saved_model_loads_in_half_precision(tmp_path):
     model = MotionTransformer(config)
     out = weights.save_model(tmp_path / "out", model, Statistics(np.zeros(70), np.ones(70)), tmp_path)
     assert (out / "encoder.safetensors").read_bytes() == b"sound"
-    generator = weights.load_generator(out, weights.read_config(out))
+    generator = TalkingHead.from_pretrained(out, "cpu").generator
     assert generator.config == config
     for key, value in generator.model.state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[key], atol=1e-3, rtol=1e-3)
     with pytest.raises(ModaError, match="precision is 'int4'"):
-        weights.load_generator(out, weights.read_config(out), precision="int4")
+        TalkingHead.from_pretrained(out, "cpu", precision="int4")
 
 
 # -- downloading --------------------------------------------------------------------------------
@@ -392,7 +391,7 @@ def test_downloading_checks_converts_and_is_done_once(hub):
     assert sum("licence mit" in line for line in lines) == 3
     assert len(fetched(hub)) == 9
     folder = weights.resolve("official")
-    weights.load_generator(folder, weights.read_config(folder))
+    assert TalkingHead.from_pretrained(folder, "cpu").generator.config == TINY
     before = len(hub.requests)
     assert "already here" in weights.download("official", lines.append)
     assert len(hub.requests) == before

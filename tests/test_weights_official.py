@@ -45,8 +45,8 @@ def write_published(folder: Path, golden: Path) -> None:
 @pytest.mark.slow
 def test_generate_with_rule_weights(shared, portrait, tmp_path):
     from moda.cli import run
+    from moda.media.read import probe, read_video
     from moda.motion import Motion
-    from moda.video.read import probe, read_video
 
     originals, model = tmp_path / "originals", tmp_path / "model"
     originals.mkdir()

@@ -7,17 +7,24 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
 
+from moda.audio.downmix import Downmix, to_stereo
 from moda.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.errors import ModaError
+from moda.media.container import MAX_GAP, decode, open_container, start_of, start_of_file
 
 log = logging.getLogger(__name__)
 
 PIECE_SECONDS = 4.0
+GAP = 0.05  # seconds that time stamps may be off before it counts as a gap; containers round them
+MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
+SILENCE = 1e-4  # a track that never gets louder than this has no sound
+SILENCE_LOOK = 60.0  # seconds of a track looked at for that
 
 
 def frames_in(samples: int) -> int:
@@ -26,29 +33,48 @@ def frames_in(samples: int) -> int:
 
 
 @contextmanager
-def open_sound(path: str | os.PathLike) -> Iterator[tuple[av.container.InputContainer, av.AudioStream]]:
-    """The opened container and its first audio stream.
+def open_sound(path: str | os.PathLike) -> Iterator[tuple[InputContainer, AudioStream]]:
+    """The opened container and its first track with sound in it.
 
-    Errors: ModaError if the file is missing, empty, a folder, not media, or has no sound.
+    Errors: ModaError if the file is missing, empty, a folder, a pipe, not media, or has no sound.
     """
-    path = Path(path)
-    if not path.exists():
-        raise ModaError(f"there is no sound file {path}")
-    if path.is_dir():
-        raise ModaError(f"{path} is a folder, but a sound file is needed")
-    try:
-        if path.stat().st_size == 0:
-            raise ModaError(f"the sound file {path} is empty")
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise ModaError(f"{path} cannot be read as sound: {reason(error)}") from error
-    with container:
-        if not container.streams.audio:
+    with open_container(path, "sound file") as container:
+        tracks = container.streams.audio
+        if not tracks:
             raise ModaError(f"{path} has no sound in it; give a sound file, or a video that has sound")
-        stream = container.streams.audio[0]
+        index = 0 if len(tracks) == 1 else _first_with_sound(path, len(tracks))
+        stream = tracks[index]
         if not stream.codec_context or not stream.rate:
             raise ModaError(f"the sound of {path} is of a kind that cannot be decoded")
+        if stream.channels > MAX_CHANNELS:
+            raise ModaError(
+                f"the sound of {path} has {stream.channels} channels; {MAX_CHANNELS} are the most"
+            )
         yield container, stream
+
+
+def _first_with_sound(path: str | os.PathLike, count: int) -> int:
+    """Of several tracks: a microphone's that was off, or a language's that is missing, is silent."""
+    for index in range(count):
+        with open_container(path, "sound file") as container:
+            stream = container.streams.audio[index]
+            if not stream.codec_context or not stream.rate or stream.channels > MAX_CHANNELS:
+                continue
+            try:
+                left = SILENCE_LOOK * SAMPLE_RATE
+                for wave, _ in _decode(container, stream, path, SAMPLE_RATE):
+                    left -= len(wave)
+                    if np.abs(wave).max(initial=0) > SILENCE:
+                        which = (
+                            "the first" if index == 0 else f"number {index + 1}, the first with sound in it,"
+                        )
+                        log.warning("%s has %d sound tracks; %s is used", path, count, which)
+                        return index
+                    if left < 0:
+                        break
+            except ModaError:  # cannot be decoded
+                continue
+    return 0
 
 
 def sound_seconds(path: str | os.PathLike) -> float | None:
@@ -62,16 +88,14 @@ def sound_seconds(path: str | os.PathLike) -> float | None:
 def iter_audio(path: str | os.PathLike, seconds: float = PIECE_SECONDS) -> Iterator[np.ndarray]:
     """Decode piece by piece: (n,) float32 mono 16 kHz, n = `seconds` of it; the last piece is shorter.
 
-    Any container, codec, rate and number of channels (the channels' mean). A file that breaks off gives what
-    it holds and a logged warning.
+    Any container, codec, rate and up to 64 channels (mixed as `moda.audio.downmix` says). Gaps in the time stamps
+    are silence. Damaged parts are left out, with a logged warning.
     Errors: ModaError as `open_sound`; also if nothing can be decoded or there is less than one video frame of
     sound (0.04 s).
     """
     size = max(1, round(seconds * SAMPLE_RATE))
     total = 0
-    # The mean is taken here: FFmpeg's own way to mono adds channels up and may clip.
-    mono = (piece.mean(axis=0, dtype=np.float32) for piece in _decode(path))
-    for piece in rechunk(mono, size):
+    for piece in rechunk(_mono(path), size):
         total += len(piece)
         if len(piece) < size and total < SAMPLES_PER_FRAME:  # the last one
             break
@@ -127,59 +151,90 @@ def open_listening(path: str | os.PathLike) -> Sound:
     with open_sound(path) as (_, stream):
         rate = next((r for r in LISTENING_RATES if r >= stream.rate), LISTENING_RATES[-1])
         channels = min(2, stream.channels)
-    pieces = _decode(path, rate, "mono" if channels == 1 else "stereo")
-    return Sound(rate, channels, (np.clip(piece.T, -1, 1) for piece in pieces))
+
+    def pieces() -> Iterator[np.ndarray]:
+        with open_sound(path) as (container, stream):
+            for wave, names in _decode(container, stream, path, rate):
+                if wave.shape[1] != channels:
+                    wave = wave.mean(axis=1, keepdims=True) if channels == 1 else to_stereo(wave, names)
+                yield np.clip(wave, -1, 1)
+
+    return Sound(rate, channels, pieces())
+
+
+def _mono(path: str | os.PathLike) -> Iterator[np.ndarray]:
+    with open_sound(path) as (container, stream):
+        mix: Downmix | None = None
+        for wave, names in _decode(container, stream, path, SAMPLE_RATE):
+            if mix is None or mix.names != names:
+                if mix:
+                    yield from mix.flush()
+                mix = Downmix(names, SAMPLE_RATE)
+            if len(names) == 1:
+                yield wave[:, 0]
+            else:
+                yield from mix.push(wave)
+        if mix:
+            yield from mix.flush()
+
+
+Named = tuple[np.ndarray, tuple[str, ...]]
 
 
 def _decode(
-    path: str | os.PathLike, rate: int = SAMPLE_RATE, layout: str | None = None
-) -> Iterator[np.ndarray]:
-    """(channels, n) float32 pieces as they come out of the decoder; `layout` None keeps the file's channels.
+    container: InputContainer, stream: AudioStream, path: str | os.PathLike, rate: int
+) -> Iterator[Named]:
+    """(n, channels) float32 and the channels' names, as they come out of the decoder, at `rate`.
 
-    In a video whose sound begins after its picture, silence comes first: sample 0 is the file's time 0.
+    Sample 0 is the file's time 0: in a video whose sound begins after its picture, silence comes first. Gaps in
+    the time stamps are silence, too, so that sound and picture stay together. Time that goes back, or leaps by
+    more than a minute, is a fault of the stamps (recordings joined): the sound goes on without a gap.
     """
-    with open_sound(path) as (container, stream):
-        resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
-        lead = round(max(0.0, start_of(stream) - start_of_file(container)) * rate)
-        done = 0
-        try:
-            for frame in container.decode(stream):
-                frame.pts = None  # gaps in the time stamps are not filled
-                for out in resampler.resample(frame):
-                    wave = out.to_ndarray()
-                    wave = np.nan_to_num(
-                        wave, copy=False, nan=0.0, posinf=0.0, neginf=0.0
-                    )  # float files hold anything
-                    while lead:
-                        count = min(lead, rate)
-                        yield np.zeros((len(wave), count), np.float32)
-                        lead -= count
-                    done += out.samples
-                    yield wave
-            for out in resampler.resample(None) if done else []:
-                yield out.to_ndarray()
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            if not done:
-                raise ModaError(f"the sound of {path} cannot be decoded: {reason(error)}") from error
-            log.warning("the sound of %s is damaged after %.1f s; the rest is left out", path, done / rate)
+    names: tuple[str, ...] = ()
+    lead = round(max(0.0, start_of(stream) - start_of_file(container)) * rate)
+    resampler = format_now = None
+    begun = 0.0  # time stamp of the sample from which `heard` counts
+    heard = 0.0  # seconds decoded since
+    for frame in decode(container, stream, path, "sound"):
+        if frame.samples == 0 or frame.sample_rate <= 0:
+            continue
+        silence = 0
+        if frame.time is not None:
+            gap = frame.time - begun - heard
+            if resampler is None or not -GAP <= gap <= MAX_GAP:
+                begun, heard = frame.time, 0.0
+            elif gap > GAP:
+                begun, heard = frame.time, 0.0
+                silence = round(gap * rate)
+        heard += frame.samples / frame.sample_rate
+        kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        if kind != format_now or silence:
+            # Joined files change their rate or channels in the middle.
+            yield from _drained(resampler, names)
+            resampler = av.AudioResampler(format="flt", layout=None, rate=rate)
+            names = tuple(channel.name for channel in frame.layout.channels)
+            format_now = kind
+        yield from _zeros(lead + silence, names, rate)
+        lead = 0
+        frame.pts = None
+        for out in resampler.resample(frame):
+            yield _samples(out, len(names)), names
+    yield from _drained(resampler, names)
 
 
-def start_of(stream: av.stream.Stream) -> float:
-    """The stream's first time stamp, seconds."""
-    return float((stream.start_time or 0) * stream.time_base)
+def _drained(resampler: av.AudioResampler | None, names: tuple[str, ...]) -> Iterator[Named]:
+    """What the resampler still holds."""
+    for out in resampler.resample(None) if resampler else []:
+        yield _samples(out, len(names)), names
 
 
-def start_of_file(container: av.container.InputContainer) -> float:
-    """Time 0 of the file's sound and picture alike: where the first of them begins, seconds."""
-    streams = [*container.streams.audio[:1], *moving_pictures(container)[:1]]
-    return min(start_of(stream) for stream in streams)
+def _samples(frame: av.AudioFrame, channels: int) -> np.ndarray:
+    """Packed float -> (n, C); float files hold anything, infinity too."""
+    return np.nan_to_num(frame.to_ndarray().reshape(-1, channels), nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def moving_pictures(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """The video streams, without the cover pictures of music files."""
-    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-
-
-def reason(error: Exception) -> str:
-    """FFmpeg's or the system's words, without number and path."""
-    return str(getattr(error, "strerror", None) or error).split("\n")[0].lower()
+def _zeros(count: int, names: tuple[str, ...], rate: int) -> Iterator[Named]:
+    while count:
+        size = min(count, rate)
+        yield np.zeros((size, len(names)), np.float32), names
+        count -= size

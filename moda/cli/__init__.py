@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 
 USAGE_ERROR = 2
@@ -11,27 +9,30 @@ INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 2 a mistake in what was given (one line on stderr), 130 after Ctrl-C."""
-    # Threads of a matrix product that wait for each other let others work: much faster where cores are shared.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    _quiet_libraries()
-    # A polite kill cleans up just as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    sys.exit(run(arguments))
+    """Run a command and exit: 0 done, 2 a mistake in what was given (one line on stderr), 130 after Ctrl-C.
 
-
-def _quiet_libraries() -> None:
-    """Keep stderr for what is meant for a person.
-
-    OpenCV, libpng and MediaPipe write to file descriptor 2 on their own; it goes nowhere from here on, and Python's
-    own stderr, tracebacks included, goes on to where it went.
+    1 is a fault of moda's own: one line as well; with MODA_DEBUG=1 the traceback.
     """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    from moda.cli.surroundings import DEBUG, debugging, prepare
+
+    try:
+        prepare()
+        code = run(arguments)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        if debugging():
+            raise
+        _say(f"a fault of moda's own: {type(error).__name__}: {error}; {DEBUG}=1 shows where")
+        code = 1
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
+    try:
+        print(f"moda: {' '.join(message.split())}", file=sys.stderr)
+    except OSError:  # nobody is there to read it
+        pass
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def run(arguments: list[str] | None = None) -> int:
     import typer
 
     from moda.cli.app import app
+    from moda.cli.files import clean
     from moda.errors import ModaError
 
     usage_error = typer.BadParameter.__mro__[1]
@@ -46,7 +48,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="moda", standalone_mode=False) or 0
     except ModaError as error:
-        code, message = USAGE_ERROR, " ".join(str(error).split())
+        code, message = USAGE_ERROR, str(error)
     except usage_error as error:
         code, message = USAGE_ERROR, f"{error.format_message()} (see moda --help)"
     except ImportError as error:  # a package or a system library, libGL for one, is missing
@@ -55,8 +57,15 @@ def run(arguments: list[str] | None = None) -> int:
         code, message = USAGE_ERROR, f"{error}; `moda doctor` says what is missing and how to get it"
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
+    except MemoryError:
+        code, message = (
+            USAGE_ERROR,
+            "there is not enough memory for this; smaller pictures or a smaller --size need less",
+        )
+    finally:
+        clean()
     if code == INTERRUPTED:  # some versions of typer turn Ctrl-C into this code, others raise
         message = "interrupted, nothing was written"
     if message:
-        print(f"moda: {message}", file=sys.stderr)
+        _say(message)
     return code

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from moda import __version__
+from moda.cli.files import (
+    check_motion_out,
+    check_video_out,
+    given_driving,
+    given_picture,
+    given_sound,
+    given_video,
+)
 from moda.cli.progress import progress
 from moda.constants import DEFAULT_SIZE
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="moda",
@@ -27,10 +36,15 @@ app.add_typer(weights_app, name="weights")
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
 Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda or mps.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
-Full = Annotated[bool, typer.Option("--full", help="The whole picture at its own size.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="The whole picture; what is larger than 4096 a side is made smaller.")
+]
+FullSize = Annotated[
+    bool, typer.Option("--full-size", help="The whole picture at its own size, however large.")
+]
 Face = Annotated[int, typer.Option(help="Which face of the picture; 0 is the largest.")]
 Pose = Annotated[float, typer.Option(help="Gain of the head's movement: 0 stills, 1 is as generated.")]
 Lips = Annotated[float, typer.Option(help="Gain of the lips' movement.")]
@@ -42,7 +56,6 @@ def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.WARNING, format="moda: %(message)s")
     if version:
         print(__version__)
         raise typer.Exit
@@ -62,25 +75,25 @@ def generate(
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
+    full_size: FullSize = False,
     motion_out: Annotated[Path | None, typer.Option(help="Also write the motion, .npz.")] = None,
     pose: Pose = 1.0,
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     face: Face = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    from moda.video.write import check_output
-
-    check_output(output)
+    check_video_out(output, portrait, audio)
     if motion_out:
-        _check_motion(motion_out)
+        check_motion_out(motion_out, portrait, audio)
+    portrait, audio = given_picture(portrait), given_sound(audio)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
-        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full,
+        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
         pose=pose, lips=lips, blink=blink, face=face,
     )  # fmt: skip
     with progress("Generating") as report:
@@ -99,17 +112,17 @@ def animate(
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
+    full_size: FullSize = False,
     pose: Pose = 1.0,
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     face: Face = 0,
-    device: Device = "cpu",
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
-    from moda.video.write import check_output
-
-    check_output(output)
+    check_video_out(output, portrait, driving)
+    portrait, driving = given_picture(portrait), given_driving(driving)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
@@ -119,6 +132,7 @@ def animate(
             driving,
             size=size,
             full=full,
+            full_size=full_size,
             pose=pose,
             lips=lips,
             blink=blink,
@@ -136,26 +150,18 @@ def track(
     model: Annotated[
         str, typer.Option(help="Whose space: embedded, official, or a model's folder.")
     ] = "embedded",
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """The motion of the face in a video, 25 frames a second."""
-    _check_motion(output)
+    check_motion_out(output, video)
+    video = given_video(video)
     from moda.pipeline import TalkingHead
 
     with progress("Tracking") as report:
         found = TalkingHead.from_pretrained(model, device).track(video, report)
     found.motion.save(output)
-    if found.lost:
-        print(f"moda: in {found.lost} frames no face was seen; the last pose was held", file=sys.stderr)
-
-
-def _check_motion(path: Path) -> None:
-    from moda.errors import ModaError
-    from moda.video.write import check_folder
-
-    if path.suffix.lower() != ".npz":
-        raise ModaError(f"cannot write {path}: a motion file's name must end in .npz")
-    check_folder(path)
+    for line in found.remarks():
+        log.warning(line)
 
 
 @app.command()
@@ -177,14 +183,14 @@ def evaluate(
     ],
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    device: Device = "cpu",
+    device: Device = "auto",
 ) -> None:
     """How well generated lips, head and lids agree with real videos."""
     from json import dumps
 
     from moda.evaluation.judge import evaluate as run
     from moda.evaluation.judge import table
-    from moda.video.write import check_folder
+    from moda.media.files import check_folder, whole
 
     if json:
         check_folder(json)
@@ -192,7 +198,8 @@ def evaluate(
         result = run(clips, model, device, progress=report)
     print(table(result))
     if json:
-        json.write_text(dumps(result, indent=1) + "\n")
+        with whole(json) as part:
+            part.write_text(dumps(result, indent=1) + "\n")
 
 
 @app.command()
@@ -200,18 +207,27 @@ def bench(
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
-    long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
-    device: Device = "cpu",
+    long: Annotated[
+        bool, typer.Option("--long", help="Also five minutes of speech; with --live an hour.")
+    ] = False,
+    live: Annotated[
+        bool, typer.Option("--live", help="Live sessions instead: delay, how many hold.")
+    ] = False,
+    device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
-    """Time and memory of every stage, beside what the machine can do."""
-    from moda.bench import bench as run
-    from moda.bench import save
-    from moda.video.write import check_folder
+    """Time and memory of every stage, or of live sessions, beside what the machine can do."""
+    from moda.bench.live import bench_live
+    from moda.bench.stages import bench as run
+    from moda.bench.stages import save
+    from moda.media.files import check_folder
 
     if json:
         check_folder(json)
-    result = run(model, device, seconds, long, precision)
+    if live:
+        result = bench_live(model, device, hours=1.0 if long else 0.0)
+    else:
+        result = run(model, device, seconds, long, precision)
     if json:
         save(result, json)
 

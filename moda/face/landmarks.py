@@ -1,47 +1,200 @@
-"""MediaPipe's face mesh: pictures and frames -> 478 landmarks in pixels.
+"""Faces in a picture -> 478 landmarks each, whatever their size and angle.
 
 z is in pixels too (weak perspective, the same scale as x), growing away from the camera.
+
+MediaPipe looks for faces in the whole picture made small: where a face fills little of it, the landmarks lie beside
+the face by as much as a mouth. So every face is looked at again in an upright crop of its own, and once more in that
+crop mirrored. Both looks' mean is what is returned, and how far they differ says how far it can be trusted: on a bare
+face their lips agree within 0.045 eye distances; on cloth, a hand or a wrong angle they do not.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 
+import cv2
 import numpy as np
 
-from moda.constants import LANDMARKS
-from moda.errors import ModaError
+from moda.face.mesh import Detector, Mesh
+from moda.face.pose import canonical
 
-# MediaPipe logs through C++ before anyone can stop it; only errors are for a person.
-os.environ.setdefault("GLOG_minloglevel", "2")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
-MAX_FACES = 10
 TILES = (1, 2, 4, 8)  # parts of the longer side
+TURNED_TILES = (1, 2, 4)
+TURNS = (0, 1, 3, 2)  # quarters, the likeliest first
 MIN_TILE = 64  # pixels
-DETECTION_CONFIDENCE = 0.3  # paintings and drawings score lower than photographs
+MARGIN = 2.0  # the crop's side, in sides of the face
+CROP = 256  # the crop's side in pixels; the mesh itself looks at 192
+UNSURE = 0.045  # eye distances between the two looks' lips: above, other turns are tried and a covered mouth suspected
+COVERED_SCORE = 0.9  # a detector's score of a bare face; with a cloth over the mouth it is lower
+CLEARER = 0.08  # by so much must another turn's score be better
+NO_FACE = 0.4  # a detector's score in a face's own crop, below which it is a pattern on a wall
+HOPELESS = 0.25  # eye distances; above, nothing fits
+LIPS = np.array([61, 291, 0, 17, 13, 14, 78, 308])
+IRISES = np.array([468, 473])
 
 
-def _solutions():
-    """MediaPipe's solutions, loaded on first use (it takes a second)."""
-    try:
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        import mediapipe
-    except ImportError as error:
-        raise ModaError(
-            f"MediaPipe cannot be loaded ({error}); `moda doctor` says what is missing"
-        ) from error
-    return mediapipe.solutions
+@dataclass(frozen=True)
+class Face:
+    """landmarks: (478, 3) float32 pixels. unsure: eye distances by which two looks at its lips differ.
+    score: the detector's, 0..1; None where there was no doubt."""
+
+    landmarks: np.ndarray
+    unsure: float = 0.0
+    score: float | None = None
+
+    @property
+    def trusted(self) -> bool:
+        """May it be moved at all?"""
+        return self.unsure < HOPELESS
+
+    @property
+    def covered(self) -> bool:
+        """Is something before its mouth, as far as one can tell?"""
+        if self.score is None:
+            return False
+        return self.unsure > 1.5 * UNSURE or (self.unsure > UNSURE and self.score < COVERED_SCORE)
 
 
-def _to_pixels(face, width: int, height: int) -> np.ndarray:
-    points = np.array([(p.x, p.y, p.z) for p in face.landmark], dtype=np.float32)
-    return points * np.array([width, height, width], dtype=np.float32)
+def find_faces(image: np.ndarray) -> list[np.ndarray]:
+    """(H, W, 3) uint8 RGB -> [(478, 3) pixels], the largest face first; [] if there is none."""
+    return [face.landmarks for face in look_for_faces(image)]
+
+
+def look_for_faces(image: np.ndarray) -> list[Face]:
+    """As `find_faces`, with how far each is to be trusted. Faces from 2 % of the longer side are found."""
+    with Mesh() as mesh:
+        faces = search(mesh, image)
+    if any(face.unsure > UNSURE for face in faces):
+        with Detector() as detector, Mesh() as mesh:
+            faces = [_best_turn(mesh, detector, image, f) if f.unsure > UNSURE else f for f in faces]
+        faces = [face for face in faces if face.score is None or face.score > NO_FACE]
+    return sorted(faces, key=lambda face: extent(face.landmarks), reverse=True)
+
+
+def search(mesh: Mesh, image: np.ndarray, turns: tuple[int, ...] = TURNS) -> list[Face]:
+    """Look at the whole; where no face is, at ever smaller overlapping tiles, then at turned copies.
+
+    Those that cannot be trusted, often no faces at all, come only where there are no others.
+    """
+    doubtful: list[Face] = []
+    for turn in turns:
+        turned = np.rot90(image, turn)
+        for parts in TURNED_TILES if turn else TILES:
+            side = max(image.shape[:2]) / parts
+            if side < MIN_TILE and parts > 1:
+                break
+            faces: list[Face] = []
+            for tile, corner in _tiles(turned, side):
+                for found in mesh(tile):
+                    first = turn_back(found + corner, turn, image.shape)
+                    if any(_same(first, other.landmarks) for other in faces):
+                        continue
+                    face = look_again(mesh, image, first)
+                    if face and not any(_same(face.landmarks, other.landmarks) for other in faces):
+                        faces.append(face)
+            if any(face.trusted for face in faces):
+                return [face for face in faces if face.trusted]
+            doubtful = doubtful or faces
+    return doubtful
+
+
+def look_again(mesh: Mesh, image: np.ndarray, first: np.ndarray) -> Face | None:
+    """A first idea (478, 3) of a face -> the face as two looks at its upright crop see it; None if they do not."""
+    crop = Upright.about(first)
+    seen = crop.look(mesh, image)
+    if seen is not None and abs(_angle(seen, first)) > 15:  # the first was far off
+        crop = Upright.about(seen)
+        seen = crop.look(mesh, image)
+    if seen is None or not _near(seen, first):
+        return None
+    mirrored = replace(crop, mirrored=True).look(mesh, image)
+    if mirrored is None:
+        return Face(seen, HOPELESS)
+    distance = float(np.linalg.norm((seen - mirrored)[LIPS, :2], axis=1).mean())
+    return Face((seen + mirrored) / 2, distance / max(eyes_apart(seen), 1e-6))
+
+
+def _best_turn(mesh: Mesh, detector: Detector, image: np.ndarray, face: Face) -> Face:
+    """A face may be fitted upside down: the mesh gives the turn that the detector is surest of."""
+    crop = Upright.about(face.landmarks)
+    scores = [detector(replace(crop, roll=crop.roll + turn * np.pi / 2).cut(image)) for turn in range(4)]
+    best = int(np.argmax(scores))
+    if best and scores[best] > scores[0] + CLEARER:
+        turned = replace(crop, roll=crop.roll + best * np.pi / 2).look(mesh, image)
+        again = look_again(mesh, image, turned) if turned is not None else None
+        if again and again.unsure < face.unsure:
+            return replace(again, score=scores[best])
+    return replace(face, score=scores[0])
+
+
+@dataclass(frozen=True)
+class Upright:
+    """A square about a face in which it stands upright. centre: (2,) pixels, side: pixels, roll: radians."""
+
+    centre: np.ndarray
+    side: float
+    roll: float
+    mirrored: bool = False
+
+    @classmethod
+    def about(cls, landmarks: np.ndarray) -> Upright:
+        across = landmarks[IRISES[1], :2] - landmarks[IRISES[0], :2]
+        box = landmarks[:, :2].min(axis=0), landmarks[:, :2].max(axis=0)
+        roll = float(np.arctan2(across[1], across[0]))
+        return cls((box[0] + box[1]) / 2, MARGIN * extent(landmarks), roll)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(2, 3), pixels of the picture -> of the crop."""
+        k = CROP / max(self.side, 1.0)
+        cos, sin = k * np.cos(self.roll), k * np.sin(self.roll)
+        turn = np.array([[cos, sin], [-sin, cos]])
+        if self.mirrored:
+            turn[0] *= -1
+        return np.column_stack([turn, CROP / 2 - turn @ self.centre])
+
+    def cut(self, image: np.ndarray) -> np.ndarray:
+        """(H, W, 3) -> (CROP, CROP, 3)."""
+        matrix, shrink = self.matrix, int(self.side / CROP)
+        if shrink > 1:  # a large face: shrunk first, by whole pixels, so that nothing flickers
+            x0, y0 = np.maximum(np.floor(self.centre - self.side).astype(int), 0)
+            x1, y1 = np.ceil(self.centre + self.side).astype(int)
+            part = image[y0:y1, x0:x1]
+            size = (max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink))
+            k = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
+            image = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+            matrix = np.column_stack([matrix[:, :2] * k, matrix[:, :2] @ [x0, y0] + matrix[:, 2]])
+        return cv2.warpAffine(
+            image, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+
+    def look(self, mesh: Mesh, image: np.ndarray) -> np.ndarray | None:
+        """The landmarks (478, 3), in the picture's pixels, of the crop's face nearest to its middle."""
+        faces = mesh(self.cut(image))
+        if not faces:
+            return None
+        face = min(faces, key=lambda f: float(np.linalg.norm(f[:, :2].mean(axis=0) - CROP / 2)))
+        back = cv2.invertAffineTransform(self.matrix)
+        points = np.column_stack([face[:, :2] @ back[:, :2].T + back[:, 2], face[:, 2] * self.side / CROP])
+        return (points[mirror()] if self.mirrored else points).astype(np.float32)
+
+
+@cache
+def mirror() -> np.ndarray:
+    """(478,) each landmark's counterpart on the face's other side."""
+    flipped = canonical() * [-1, 1, 1]
+    return np.array([int(np.linalg.norm(flipped - point, axis=1).argmin()) for point in canonical()])
+
+
+def turn_back(points: np.ndarray, turn: int, shape: tuple[int, ...]) -> np.ndarray:
+    """(N, 3) pixels of np.rot90(image, turn) -> of the image of that `shape`."""
+    height, width = shape[:2]
+    x, y, z = points.T
+    places = ((x, y), (width - y, x), (width - x, height - y), (y, height - x))
+    return np.column_stack([*places[turn % 4], z]).astype(np.float32)
 
 
 def extent(landmarks: np.ndarray) -> float:
@@ -49,74 +202,43 @@ def extent(landmarks: np.ndarray) -> float:
     return float(np.ptp(landmarks[:, :2], axis=0).max())
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """MediaPipe's libraries write remarks straight to file descriptor 2 as they start; they go nowhere."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def eyes_apart(landmarks: np.ndarray) -> float:
+    """Pixels between the irises."""
+    return float(np.linalg.norm(landmarks[IRISES[1], :2] - landmarks[IRISES[0], :2]))
 
 
-def find_faces(image: np.ndarray) -> list[np.ndarray]:
-    """(H, W, 3) uint8 RGB -> [(478, 3) pixels], the largest face first; [] if there is none.
+def roll_of(landmarks: np.ndarray) -> float:
+    """Degrees by which the eyes' line is turned in the picture, clockwise."""
+    across = landmarks[IRISES[1], :2] - landmarks[IRISES[0], :2]
+    return float(np.degrees(np.arctan2(across[1], across[0])))
 
-    MediaPipe sees faces that fill a good part of a picture. Where it finds none in the whole, it looks at ever
-    smaller overlapping tiles until it does.
-    """
+
+def _angle(a: np.ndarray, b: np.ndarray) -> float:
+    """Degrees from b's eye line to a's, -180..180."""
+    return (roll_of(a) - roll_of(b) + 180) % 360 - 180
+
+
+def _tiles(image: np.ndarray, side: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Squares of `side` pixels that cover the picture and overlap by a third or more, with their corners (3,)."""
     height, width = image.shape[:2]
-    options = {"refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
-    faces: list[np.ndarray] = []
-    with (
-        _quiet(),
-        _solutions().face_mesh.FaceMesh(static_image_mode=True, max_num_faces=MAX_FACES, **options) as mesh,
-    ):
-        for parts in TILES:
-            side = max(height, width) / parts
-            if side < MIN_TILE:
-                break
-            for y, x in product(_starts(height, side), _starts(width, side)):
-                tile = np.ascontiguousarray(image[y : y + int(side), x : x + int(side)])
-                for found in mesh.process(tile).multi_face_landmarks or []:
-                    face = _to_pixels(found, tile.shape[1], tile.shape[0]) + np.float32([x, y, 0])
-                    if not any(_same(face, other) for other in faces):
-                        faces.append(face)
-            if faces:
-                break
-    return sorted(faces, key=extent, reverse=True)
+    for y, x in product(_starts(height, side), _starts(width, side)):
+        yield image[y : y + int(side), x : x + int(side)], np.array([x, y, 0], dtype=np.float32)
 
 
 def _starts(length: int, side: float) -> list[int]:
-    """Where tiles of `side` pixels begin, so that they cover `length` and overlap by a third or more."""
     count = 1 if side >= length else int(np.ceil((length - side) / (side * 2 / 3))) + 1
     return np.linspace(0, max(0, length - side), count).astype(int).tolist()
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """One face, seen in two tiles?"""
-    return float(np.linalg.norm(a[:, :2].mean(0) - b[:, :2].mean(0))) < 0.3 * min(extent(a), extent(b))
+    """One face, seen twice?"""
+    return _apart(a, b) < 0.3 * min(extent(a), extent(b))
 
 
-def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
-    """RGB frames of one video -> the followed face's (478, 3) pixels, or None where it is not seen."""
-    options = {"max_num_faces": 1, "refine_landmarks": True, "min_detection_confidence": DETECTION_CONFIDENCE}
-    mesh = None
-    try:
-        for frame in frames:
-            with nullcontext() if mesh else _quiet():
-                mesh = mesh or _solutions().face_mesh.FaceMesh(static_image_mode=False, **options)
-                found = mesh.process(np.ascontiguousarray(frame)).multi_face_landmarks
-            if not found:
-                yield None
-                continue
-            points = _to_pixels(found[0], frame.shape[1], frame.shape[0])
-            yield points if len(points) == LANDMARKS and np.isfinite(points).all() else None
-    finally:
-        if mesh:
-            mesh.close()
+def _near(a: np.ndarray, b: np.ndarray) -> bool:
+    """Can b be a first idea of a?"""
+    return _apart(a, b) < 0.6 * max(extent(a), extent(b)) and 0.4 < extent(a) / max(extent(b), 1e-6) < 2.5
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.linalg.norm(a[:, :2].mean(axis=0) - b[:, :2].mean(axis=0)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import logging
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,29 +13,39 @@ from moda.face.source import Source
 from moda.motion import Motion
 from moda.motion.explicit import LANDMARK_OF, angles
 
+if TYPE_CHECKING:
+    from moda.media.picture import Picture
+
+log = logging.getLogger(__name__)
+
 MIN_EYE_DISTANCE = 8.0  # pixels; below, the landmarks say nothing about lips
 
 
-def read_portrait(image: str | os.PathLike | np.ndarray, face: int = 0) -> Source:
-    """A picture file, or (H, W, 3) uint8 RGB, -> the Source of one face in it.
+def read_portrait(image: Picture, face: int = 0) -> Source:
+    """A picture file, (H, W, 3) uint8 RGB or a PIL image, -> the Source of one face in it.
 
     face: 0 is the largest, 1 the next one, ...
-    Raises ModaError: no such file, no picture, no face, fewer faces than asked for, a face too small.
+    A face that cannot be told well (something over the mouth) gives a logged warning.
+    Raises ModaError: no such file, no picture, no face, fewer faces than asked for, a face too small, or one whose
+    features cannot be told.
     """
-    from moda.face.landmarks import find_faces
+    from moda.face.landmarks import look_for_faces
+    from moda.media.picture import as_picture
 
-    name = "the picture"
-    if not isinstance(image, np.ndarray):
-        from moda.video.picture import read_picture
-
-        name = os.fspath(image)
-        image = read_picture(image)
-    faces = find_faces(image)
+    pixels, name = as_picture(image)
+    faces = look_for_faces(pixels)
     if not faces:
         raise ModaError(f"no face was found in {name}; give a picture in which a face is well visible")
     if not 0 <= face < len(faces):
         raise ModaError(f"{name} shows {len(faces)} face(s), so face {face} is not there; they count from 0")
-    return source_of(image, faces[face], name)
+    found = faces[face]
+    if not found.trusted:
+        raise ModaError(
+            f"the face in {name} cannot be read: its features are hidden or turned away; give another picture"
+        )
+    if found.covered:
+        log.warning("the mouth in %s seems to be covered; what is over it will move as lips do", name)
+    return source_of(pixels, found.landmarks, name)
 
 
 def source_of(image: np.ndarray, landmarks: np.ndarray, name: str = "the picture") -> Source:

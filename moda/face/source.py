@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from moda.motion import Motion
@@ -43,3 +44,12 @@ class Source:
     shape: np.ndarray
     motion: Motion
     keypoints: np.ndarray
+
+    def resized(self, width: int, height: int) -> Source:
+        """The same face in the picture made this size (its sides' ratio must stay the same to a pixel)."""
+        k = width / self.image.shape[1]
+        image = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA)
+        # Pixel centres lie at whole numbers: x + 1/2 is what scales.
+        shift = np.array([0.5, 0.5, 0.0], dtype=np.float32)
+        pose = HeadPose(self.pose.rotation, self.pose.scale * k, (self.pose.centre + shift) * k - shift)
+        return replace(self, image=image, landmarks=(self.landmarks + shift) * k - shift, pose=pose)

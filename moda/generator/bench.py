@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from moda.bench.timing import Row, timed, wait
 from moda.generator import cost
 from moda.generator.config import PUBLISHED, ModelConfig
-from moda.generator.generator import SegmentSampler
 from moda.generator.model import MotionTransformer
-from moda.timing import Row, timed, wait
+from moda.generator.sampler import Sampler
 
 
 def random_model(
@@ -43,10 +43,10 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
     noise = torch.randn(config.segment, config.motion_dim, generator=torch.Generator().manual_seed(0))
     guidance = max(config.guidance, 1.1)
     mine, theirs = cost.ours(config, config.steps), cost.published(config)
-    sampler = SegmentSampler(model, identity, 0, 0, config.steps, guidance)
+    sampler = Sampler(model, identity, 0, 0, config.steps, guidance)
 
     def conditions() -> None:
-        SegmentSampler(model, identity, 0, 0, config.steps, guidance)
+        Sampler(model, identity, 0, 0, config.steps, guidance)
 
     rows = [_stage("conditions, once a clip", conditions, mine.clip, mine.clip, model, runs)]
     steps: list[float] = []

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
+from typing import Annotated
 
-from moda.constants import KEYPOINTS, MOTION_DIM
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from moda import validation
 from moda.errors import ModaError
-from moda.motion.motion import SPACES
+from moda.motion.space import Space
+from moda.motion.space import space as find_space
+
+Positive = Annotated[int, Field(gt=0)]
 
 EMOTIONS = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
-# The keypoints that speech moves, by space; the rest of the expression is "face", the last 7 numbers "pose".
-LIP_KEYPOINTS = {"explicit": tuple(range(11)), "liveportrait": (6, 12, 14, 17, 19, 20)}
-POSE_DIM = MOTION_DIM - 3 * KEYPOINTS
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ModelConfig:
     """One member of the family. There are no defaults: a config file says everything.
 
-    space:         what the motion numbers mean (moda.motion.SPACES)
+    space:         what the motion numbers mean (moda.motion.space)
     width, heads:  D and the attention heads; D / heads must be even (rotary pairs)
     mlp_ratio:     hidden width of every block's MLP, in D
     depths:        how many four-stream, two-stream and single-stream blocks
@@ -29,7 +32,7 @@ class ModelConfig:
     motion_dim, identity_dim:  numbers a frame of motion, numbers of the identity
     emotions:      names of the labels; one more row of the table means "none"
     segment, overlap: frames sampled at once, and how many of them meet the next segment
-    steps, guidance:  what sampling uses unless told otherwise
+    steps, guidance:  what sampling uses unless given; a guidance of 1 is none
     noise_scale:   standard deviation of the starting noise for the numbers of "lips", "face" and "pose".
                    1 samples the learned distribution; less gives its likelier, calmer part.
     rest_frames:   frames of silence that the features end with; they give the rest pose for the post-step
@@ -39,45 +42,41 @@ class ModelConfig:
     """
 
     space: str
-    width: int
-    heads: int
-    mlp_ratio: float
+    width: Positive
+    heads: Positive
+    mlp_ratio: Annotated[float, Field(gt=0)]
     depths: tuple[int, int, int]
-    audio_layers: int
-    audio_width: int
-    audio_hidden: int
-    motion_dim: int
-    identity_dim: int
+    audio_layers: Positive
+    audio_width: Positive
+    audio_hidden: Positive
+    motion_dim: Positive
+    identity_dim: Positive
     emotions: tuple[str, ...]
-    segment: int
-    overlap: int
-    steps: int
-    guidance: float
+    segment: Positive
+    overlap: Annotated[int, Field(ge=0)]
+    steps: Positive
+    guidance: Annotated[float, Field(ge=1)]
     noise_scale: dict[str, float]
-    rest_frames: int
+    rest_frames: Annotated[int, Field(ge=0)]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "depths", tuple(self.depths))
-        object.__setattr__(self, "emotions", tuple(self.emotions))
-        if self.space not in SPACES:
+        space = find_space(self.space)
+        if self.motion_dim != space.dim:
             raise ModaError(
-                f"generator config: space is {self.space!r}, but must be one of {', '.join(SPACES)}"
+                f"generator config: motion_dim is {self.motion_dim}, but a motion of the {space.name!r} space has "
+                f"{space.dim} numbers a frame"
             )
-        for name in ("width", "heads", "mlp_ratio", "audio_layers", "audio_width", "audio_hidden",
-                     "motion_dim", "identity_dim", "segment", "steps"):  # fmt: skip
-            if not getattr(self, name) > 0:
-                raise ModaError(f"generator config: {name} is {getattr(self, name)}, but must be above 0")
         if self.width % (2 * self.heads):
             raise ModaError(
                 f"generator config: width {self.width} over {self.heads} heads gives heads of "
                 f"{self.width / self.heads:g}, but rotary pairs need an even whole number"
             )
-        if len(self.depths) != 3 or min(self.depths) < 0 or sum(self.depths) < 1:
+        if min(self.depths) < 0 or sum(self.depths) < 1:
             raise ModaError(
                 f"generator config: depths is {list(self.depths)}, but must be three counts "
                 "(four-stream, two-stream, single-stream blocks)"
             )
-        if not 0 <= self.overlap <= self.segment // 2:
+        if self.overlap > self.segment // 2:
             raise ModaError(
                 f"generator config: overlap is {self.overlap}, but must lie between 0 and half the segment "
                 f"of {self.segment} frames"
@@ -86,8 +85,10 @@ class ModelConfig:
             raise ModaError(
                 f"generator config: noise_scale is {self.noise_scale}, needs lips, face and pose, 0 or more"
             )
-        if self.rest_frames < 0:
-            raise ModaError(f"generator config: rest_frames is {self.rest_frames}, but must be 0 or more")
+
+    @property
+    def motion_space(self) -> Space:
+        return find_space(self.space)
 
     @property
     def head_dim(self) -> int:
@@ -123,30 +124,15 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> ModelConfig:
-        """Errors: ModaError naming the missing and the unknown fields."""
-        names = {f.name for f in fields(cls)}
-        missing, unknown = names - set(values), set(values) - names
-        if missing or unknown:
-            problems = [
-                f"{word} {', '.join(sorted(s))}"
-                for word, s in (("lacks", missing), ("has unknown", unknown))
-                if s
-            ]
-            raise ModaError(f"generator config: it {' and '.join(problems)}")
-        return cls(**values)
+        """Errors: ModaError naming the field that is missing, unknown or wrong."""
+        return validation.from_dict(cls, values, "generator config")
 
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> ModelConfig:
-        try:
-            values = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ModaError(f"generator config: it is no JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ModaError("generator config: it is no JSON object")
-        return cls.from_dict(values)
+        return validation.from_json(cls, text, "generator config")
 
 
 # "TalkingHeadDiT-B", the checkpoint that MoDA's authors published (arXiv 2507.03256)
@@ -159,8 +145,8 @@ PUBLISHED = ModelConfig(
     audio_layers=12,
     audio_width=768,
     audio_hidden=768,
-    motion_dim=MOTION_DIM,
-    identity_dim=3 * KEYPOINTS,
+    motion_dim=70,
+    identity_dim=63,
     emotions=EMOTIONS,
     segment=80,
     overlap=16,

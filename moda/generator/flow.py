@@ -63,6 +63,20 @@ def euler(velocity: Velocity, noise: Tensor, steps: int) -> Iterator[Tensor]:
         yield x
 
 
+def clamped(velocity: Velocity, known: Tensor, noise: Tensor, steps: int) -> Velocity:
+    """The velocity of an x whose first frames are known: they are held on the straight way from noise to data.
+
+    known: (1, n, dim) data of the first n frames; noise: (1, n, dim), theirs.
+    """
+    sigmas = [time / TIMES for time in schedule(steps)]
+
+    def held(x: Tensor, step: int) -> Tensor:
+        past = sigmas[step] * noise + (1 - sigmas[step]) * known
+        return velocity(torch.cat([past, x[:, known.shape[1] :]], dim=1), step)
+
+    return held
+
+
 def guided(both: Velocity, scale: float) -> Velocity:
     """v = v_u + scale (v_c - v_u), of a velocity that answers both, unconditional first, in a batch."""
 

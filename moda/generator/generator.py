@@ -1,21 +1,21 @@
-"""Speech features in, Motion out: the network, its statistics and its sampling."""
+"""Speech features in, Motion out: the network, its statistics and its two schemes of sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from moda.constants import KEYPOINTS, MOTION_DIM
 from moda.errors import ModaError
-from moda.generator import flow, post, segments
-from moda.generator.config import LIP_KEYPOINTS, ModelConfig
-from moda.generator.model import Modulation, MotionTransformer, Tokens
+from moda.generator import post
+from moda.generator.config import ModelConfig
+from moda.generator.live import Live
+from moda.generator.model import MotionTransformer
+from moda.generator.offline import Offline
+from moda.generator.sampler import Sampler
 from moda.generator.statistics import Statistics
-from moda.motion import Motion
+from moda.motion import Motion, Space, join
 
 
 class Generator:
@@ -26,9 +26,10 @@ class Generator:
     """
 
     def __init__(self, model: MotionTransformer, statistics: Statistics) -> None:
-        if model.config.motion_dim != MOTION_DIM:
+        if len(statistics.mean) != model.config.motion_dim:
             raise ModaError(
-                f"this model makes {model.config.motion_dim} numbers a frame, but a motion has {MOTION_DIM}"
+                f"this model makes {model.config.motion_dim} numbers a frame, but its statistics have "
+                f"{len(statistics.mean)}"
             )
         self.model = model.eval()
         self.statistics = statistics
@@ -38,26 +39,24 @@ class Generator:
         return self.model.config
 
     @property
-    def space(self) -> str:
-        return self.config.space
+    def space(self) -> Space:
+        return self.config.motion_space
 
-    def stream(
+    def offline(
         self,
-        features: Iterable[np.ndarray],
         identity: np.ndarray,
         start: Motion,
         emotion: str | None = None,
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
-    ) -> Iterator[Motion]:
-        """Motion in chunks, each final when it comes, as many frames in all as there are features.
+    ) -> MotionStream:
+        """The published scheme: segments of 80 frames that overlap by 16.
 
         A model with `config.rest_frames` (the published one) wants that much silence's features at their end;
-        it gives its motion, shorter by as much, in one chunk: its post-step looks at the whole clip.
+        it gives its motion, shorter by as much, at the end: its post-step looks at the whole clip.
 
-        features: pieces (n, layers, width) float32 of any length
-        identity: (21, 3), the source's keypoints
+        identity: (K, 3), the source's keypoints
         start:    one frame in the generator's space, what the motion starts from
         emotion:  a name of `config.emotions`, or None
         seed:     the same seed gives the same motion
@@ -65,10 +64,51 @@ class Generator:
 
         Errors: ModaError for another space, an unknown emotion, wrong shapes, steps below 1.
         """
+        sampler, previous = self._sampler(identity, start, emotion, seed, steps, guidance)
+        scheme = Offline(sampler, previous, self.config.segment, self.config.overlap)
+        return MotionStream(self, scheme, sampler, start)
+
+    def live(
+        self,
+        identity: np.ndarray,
+        start: Motion,
+        silence: np.ndarray,
+        emotion: str | None = None,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> MotionStream:
+        """The live scheme (moda.generator.live); arguments as `offline`.
+
+        silence: (layers, width) features of no sound. Errors: also for a model that needs the whole clip.
+        """
+        if self.config.rest_frames:
+            raise ModaError(
+                "this model looks at the whole clip before its lips are final; it cannot run live, use the "
+                "offline scheme"
+            )
+        sampler, previous = self._sampler(identity, start, emotion, seed, steps, guidance)
+        return MotionStream(self, Live(sampler, sampler.noise, previous, silence), sampler, start)
+
+    def stream(
+        self, features: Iterable[np.ndarray], identity: np.ndarray, start: Motion, *args, **options
+    ) -> Iterator[Motion]:
+        """The offline scheme over pieces (n, layers, width) of features of any length: Motion in chunks."""
+        stream = self.offline(identity, start, *args, **options)
+        return (motion for motion in _pushed(stream, features) if len(motion))
+
+    def _sampler(
+        self,
+        identity: np.ndarray,
+        start: Motion,
+        emotion: str | None,
+        seed: int,
+        steps: int | None,
+        guidance: float | None,
+    ) -> tuple[Sampler, np.ndarray]:
+        """-> the sampler, the normalized frame (dim,) to start from."""
         config = self.config
-        start.require(self.space, "this generator")
-        if len(start) != 1:
-            raise ModaError(f"the generator starts from one frame of motion, but {len(start)} were given")
+        self.space.single(start.require(self.space, "this generator"), "the generator starts from")
         identity = np.asarray(identity, dtype=np.float32).reshape(-1)
         if len(identity) != config.identity_dim:
             raise ModaError(
@@ -78,97 +118,56 @@ class Generator:
         if steps < 1:
             raise ModaError(f"the number of steps is {steps}, but must be 1 or more")
         guidance = config.guidance if guidance is None else guidance
-        sampler = SegmentSampler(self.model, identity, config.emotion_index(emotion), seed, steps, guidance)
-
-        ratio = self.statistics.ratio(start)
-        previous = self.statistics.normalise(start, ratio)[0]
-        chunks = segments.join(self._checked(features), sampler, previous, config.segment, config.overlap)
-        motion = (self.statistics.restore(chunk, ratio, self.space) for chunk in chunks)
-        return post.finish(motion, config.rest_frames, self.statistics.unit) if config.rest_frames else motion
-
-    def _checked(self, features: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        wanted = (self.config.audio_layers, self.config.audio_width)
-        for piece in features:
-            if piece.ndim != 3 or piece.shape[1:] != wanted:
-                raise ModaError(
-                    f"the audio features have shape {tuple(piece.shape)}, but this generator takes (frames, "
-                    f"{wanted[0]}, {wanted[1]}): encoder and generator do not belong together"
-                )
-            yield piece
+        sampler = Sampler(self.model, identity, config.emotion_index(emotion), seed, steps, guidance)
+        return sampler, self.statistics.normalize(start, self.statistics.ratio(start))[0]
 
 
-class SegmentSampler:
-    """One segment after the other, for one source, emotion and seed; see `segments.Sample`.
-
-    All that no segment changes is computed here, once: identity and emotion tokens, the null audio's token,
-    and the modulation of every step for both guidance branches.
-    """
-
-    @torch.inference_mode()
-    def __init__(
-        self,
-        model: MotionTransformer,
-        identity: np.ndarray,
-        emotion: int,
-        seed: int,
-        steps: int,
-        guidance: float,
-    ) -> None:
-        config = model.config
-        self.model, self.steps, self.guidance = model, steps, guidance
-        self.device, self.dtype = model.null_audio.device, model.null_audio.dtype
-        self.random = torch.Generator().manual_seed(seed)
-        self.noise_scale = noise_scale(config)
-
-        # the unconditional branch comes first; without guidance there is none
-        emotions = [emotion] if guidance <= 1 else [config.no_emotion, emotion]
-        self.branches = len(emotions)
-        rows = torch.tensor(emotions, device=self.device)
-        self.emotion = model.emotion_embedder(rows)[:, None]
-        self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None].expand(
-            self.branches, -1, -1
-        )
-        if self.branches == 2:
-            self.null = model.audio_embedder(model.null_audio.expand(1, 1, config.audio_layers, -1))
-        times = torch.tensor(flow.schedule(steps), device=self.device)
-        everything = model.modulation(times.repeat_interleave(self.branches), rows.repeat(steps))
-        self.modulation: list[Modulation] = [
-            everything.rows(slice(i * self.branches, (i + 1) * self.branches)) for i in range(steps)
-        ]
-
-    def __call__(self, audio: np.ndarray, previous: np.ndarray, index: int) -> np.ndarray:
-        """audio (N, layers, width), previous (dim,) -> (N, dim), all normalised."""
-        noise = torch.randn(len(audio), len(previous), generator=self.random) * self.noise_scale
-        *_, sample = self.solve(audio, previous, noise)
-        return sample.cpu().numpy()
-
-    @torch.inference_mode()
-    def solve(self, audio: np.ndarray, previous: np.ndarray, noise: Tensor) -> Iterator[Tensor]:
-        """The samples (N, dim) float32 after every step, from the noise (N, dim) on, on the device."""
-        n = len(audio)
-        tokens = self.model.audio_embedder(self._tensor(audio)[None])
-        if self.branches == 2:
-            tokens = torch.cat([self.null.expand(1, n, -1), tokens])
-        tokens = Tokens(tokens, self.emotion, self.identity)
-        velocity = partial(self._velocity, tokens, self._tensor(previous).expand(self.branches, n, -1))
-        if self.branches == 2:
-            velocity = flow.guided(velocity, self.guidance)
-        for x in flow.euler(velocity, noise[None].to(self.device), self.steps):
-            yield x[0]
-
-    def _velocity(self, tokens: Tokens, previous: Tensor, x: Tensor, step: int) -> Tensor:
-        """(1, N, dim) -> (branches, N, dim) float32: the solver adds up in single precision."""
-        motion = torch.cat([previous, x.to(self.dtype).expand(self.branches, -1, -1)], dim=-1)
-        return self.model.velocity(motion, tokens, self.modulation[step]).float()
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.as_tensor(array).to(self.device, self.dtype)
+def _pushed(stream: MotionStream, features: Iterable[np.ndarray]) -> Iterator[Motion]:
+    for piece in features:
+        yield stream.push(piece)
+    yield stream.flush()
 
 
-def noise_scale(config: ModelConfig) -> Tensor:
-    """(motion_dim,) standard deviation of the starting noise of every number."""
-    scale = torch.full((config.motion_dim,), float(config.noise_scale["face"]))
-    for keypoint in LIP_KEYPOINTS[config.space]:
-        scale[3 * keypoint : 3 * keypoint + 3] = config.noise_scale["lips"]
-    scale[3 * KEYPOINTS :] = config.noise_scale["pose"]
-    return scale
+class Scheme(Protocol):
+    def push(self, features: np.ndarray) -> np.ndarray: ...
+    def flush(self) -> np.ndarray: ...
+
+
+class MotionStream:
+    """Features pushed in, Motion out: a scheme, its numbers restored to the space's units."""
+
+    def __init__(self, generator: Generator, scheme: Scheme, sampler: Sampler, start: Motion) -> None:
+        self.scheme = scheme
+        self._generator, self._sampler = generator, sampler
+        self._ratio = float(generator.statistics.ratio(start))
+        self._held: list[Motion] = []  # of a model whose post-step wants all of it
+
+    def push(self, features: np.ndarray) -> Motion:
+        """(n, layers, width) -> the frames that are final now, which may be none. Errors: ModaError for another shape."""
+        config = self._generator.config
+        wanted = (config.audio_layers, config.audio_width)
+        if features.ndim != 3 or features.shape[1:] != wanted:
+            raise ModaError(
+                f"the audio features have shape {tuple(features.shape)}, but this generator takes (frames, "
+                f"{wanted[0]}, {wanted[1]}): encoder and generator do not belong together"
+            )
+        motion = self._restored(self.scheme.push(np.asarray(features, dtype=np.float32)))
+        if not config.rest_frames:
+            return motion
+        self._held.append(motion)
+        return motion[:0]
+
+    def flush(self) -> Motion:
+        """The sound's end: its remaining frames."""
+        motion = self._restored(self.scheme.flush())
+        if not self._generator.config.rest_frames:
+            return motion
+        whole, self._held = join([*self._held, motion]), []
+        return post.finish(whole, self._generator.config.rest_frames, self._generator.statistics.unit)
+
+    def set_emotion(self, name: str | None) -> None:
+        """For all that is sampled from now on. Errors: ModaError for an unknown one."""
+        self._sampler.set_emotion(self._generator.config.emotion_index(name))
+
+    def _restored(self, frames: np.ndarray) -> Motion:
+        return self._generator.statistics.restore(frames, self._ratio, self._generator.space)

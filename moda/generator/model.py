@@ -92,7 +92,7 @@ class MotionTransformer(nn.Module):
     def forward(
         self, motion: Tensor, time: Tensor, audio: Tensor, emotion: Tensor, identity: Tensor
     ) -> Tensor:
-        """The velocity noise - data at x_t, all of it normalised.
+        """The velocity noise - data at x_t, all of it normalized.
 
         motion:   (B, N, 2 * motion_dim), the previous frame repeated | x_t
         time:     (B,) in 0..1000, 1000 sigma

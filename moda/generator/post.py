@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from moda.constants import KEYPOINTS
 from moda.errors import ModaError
-from moda.generator.config import LIP_KEYPOINTS
-from moda.motion import Motion, join
+from moda.motion import Motion
 
 STEEPNESS = 5.0  # of the sigmoid over the squared offset
 EVENNESS = 0.1  # share of the clip's largest squared offset that tempers the gain
@@ -21,25 +18,25 @@ def amplify_lips(motion: Motion, rest: Motion, unit: np.ndarray) -> Motion:
 
         w = (sigmoid(5 d) - 0.5) / (0.1 max d + 0.05)
 
-    d: (T,) squared offset, summed over the lips, in normalised units; max d: over the clip.
-    rest: one frame; unit: (70,), see `Statistics.unit`. Source: the published sampler of MoDA.
+    d: (T,) squared offset, summed over the lips, in normalized units; max d: over the clip.
+    rest: one frame; unit: (dim,), see `Statistics.unit`. Source: the published sampler of MoDA.
     """
-    lips = list(LIP_KEYPOINTS[motion.space])
+    lips = list(motion.space.groups["mouth"])
+    k = motion.space.keypoints
     offset = motion.exp[:, lips] - rest.exp[:, lips]
-    d = np.square(offset / unit[: 3 * KEYPOINTS].reshape(KEYPOINTS, 3)[lips]).sum(axis=(1, 2))
+    d = np.square(offset / unit[: 3 * k].reshape(k, 3)[lips]).sum(axis=(1, 2))
     w = (1 / (1 + np.exp(-STEEPNESS * d)) - 0.5) / (EVENNESS * d.max() + 0.05)
     exp = motion.exp.copy()
     exp[:, lips] = rest.exp[:, lips] + offset * (1 + w)[:, None, None]
     return replace(motion, exp=exp)
 
 
-def finish(motion: Iterable[Motion], rest_frames: int, unit: np.ndarray) -> Iterator[Motion]:
-    """A clip that ends with `rest_frames` frames of silence -> without them, lips amplified, in one chunk."""
-    whole = join(list(motion))
+def finish(whole: Motion, rest_frames: int, unit: np.ndarray) -> Motion:
+    """A clip that ends with `rest_frames` frames of silence -> without them, lips amplified."""
     if len(whole) <= rest_frames:
         raise ModaError(
             f"the audio features are {len(whole)} frames, but this model wants more than the {rest_frames} "
             "frames of silence that they have to end with"
         )
     rest = whole[-max(1, int(0.75 * rest_frames))]
-    yield amplify_lips(whole, rest, unit)[:-rest_frames]
+    return amplify_lips(whole, rest, unit)[:-rest_frames]

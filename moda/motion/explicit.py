@@ -8,7 +8,15 @@ Head pose beside it: pitch > 0 looks up, yaw > 0 turns to the picture's right, r
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+from moda.motion.space import Gain, Space, column
+
+if TYPE_CHECKING:
+    from moda.motion.motion import Motion
 
 # name -> index into MediaPipe's 478 landmarks. "right" is the person's right, the picture's left.
 POINTS: dict[str, int] = {
@@ -43,6 +51,9 @@ MOUTH = slice(0, 11)  # the lips and the jaw, what speech moves
 LIDS = slice(12, 16)
 IRISES = slice(16, 18)
 BROWS = slice(18, 21)
+UPPER_LIDS = [INDEX["lid_upper_right"], INDEX["lid_upper_left"]]
+LOWER_LIDS = [INDEX["lid_lower_right"], INDEX["lid_lower_left"]]
+POSE = ("scale", "t", "pitch", "yaw", "roll")
 
 # keypoints that change places when the picture is mirrored
 MIRROR = np.arange(21)
@@ -57,6 +68,12 @@ NECK_PIVOT = np.array([0.0, 1.6, 1.2], dtype=np.float32)
 # lids of every face meet at an offset of LID_APERTURE: the tracker divides by the face's own aperture, renderers
 # multiply with the portrait's.
 LID_APERTURE = 0.14
+
+# Eye distances (and logarithm of the size) that a portrait's head follows another's: people who sit and speak stay
+# within a tenth.
+FREE, REACH = 0.25, 0.5
+
+EYE_RADIUS = 0.19  # eye distances: 12 of 63 mm
 
 EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
 EYE_LEFT = (263, 362)
@@ -79,7 +96,7 @@ def rotation(pitch: np.ndarray, yaw: np.ndarray, roll: np.ndarray) -> np.ndarray
     p, y, r = (np.radians(np.asarray(a, dtype=np.float64)) for a in (pitch, yaw, roll))
     zero, one = np.zeros_like(p), np.ones_like(p)
 
-    def stack(*rows):
+    def stack(*rows: tuple[np.ndarray, ...]) -> np.ndarray:
         return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
     # The nose is at -z: pitch > 0 must lift it (y down, so towards -y), yaw > 0 move it to +x.
@@ -96,4 +113,95 @@ def angles(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     yaw = np.arcsin(np.clip(m[:, 2, 0], -1, 1))
     pitch = np.arctan2(-m[:, 2, 1], m[:, 2, 2])
     roll = np.arctan2(m[:, 1, 0], m[:, 0, 0])
-    return tuple(np.degrees(a).astype(np.float32) for a in (pitch, yaw, roll))
+    p, y, r = (np.degrees(a).astype(np.float32) for a in (pitch, yaw, roll))
+    return p, y, r
+
+
+class ExplicitSpace(Space):
+    name = "explicit"
+    keypoints = len(POINTS)
+    unit = "distance between the eyes' centers"
+    groups = {
+        "mouth": tuple(range(21)[MOUTH]),
+        "lips": tuple(range(21)[LIPS]),
+        "jaw": (INDEX["jaw"],),
+        "lids": tuple(range(21)[LIDS]),
+        "irises": tuple(range(21)[IRISES]),
+        "brows": tuple(range(21)[BROWS]),
+    }
+
+    def start(self, portrait: Motion) -> Motion:
+        """The same for everyone: a head at rest (straight ahead, in its place, scale 1)."""
+        return replace(portrait[:1], **_rest_pose(), exp=np.zeros((1, self.keypoints, 3), np.float32))
+
+    def generated(self, motion: Motion, portrait: Motion) -> Motion:
+        """The pose is added to the portrait's; expressions are offsets from each person's own neutral face and stay.
+
+        Errors: ModaError for another space or more than one frame in `portrait`.
+        """
+        motion.require(portrait.space, "this portrait")
+        self.single(portrait, "a portrait has")
+        return replace(
+            motion,
+            scale=portrait.scale * motion.scale,
+            t=portrait.t + motion.t,
+            pitch=portrait.pitch + motion.pitch,
+            yaw=portrait.yaw + motion.yaw,
+            roll=portrait.roll + motion.roll,
+        )
+
+    def resting(self, motion: Motion) -> Motion:
+        """The clip's median pose; expressions are already measured from the person's own neutral face."""
+        parts = {name: np.median(getattr(motion, name), axis=0, keepdims=True) for name in POSE}
+        return replace(motion[:1], exp=np.zeros((1, self.keypoints, 3), np.float32), **parts)
+
+    def driven(self, motion: Motion, portrait: Motion, rest: Motion) -> Motion:
+        """The resting pose is removed and the portrait's own put in its place; the head stays within reach of it.
+
+        Errors: as `generated`.
+        """
+        motion.require(self, "this space")
+        parts = {name: getattr(motion, name) - getattr(rest, name) for name in ("pitch", "yaw", "roll")}
+        t = within_reach(motion.t - rest.t)
+        scale = np.exp(within_reach(np.log(motion.scale / rest.scale)[:, None])[:, 0])
+        return self.generated(replace(motion, scale=scale, t=t, **parts), portrait)
+
+    def lips_rest(self, portrait: Motion) -> np.ndarray:
+        """The neutral face's: closed."""
+        return np.zeros((1, len(self.groups["mouth"]), 3), np.float32)
+
+    def lids_meet(self, exp: np.ndarray) -> np.ndarray:
+        over = np.maximum(exp[:, UPPER_LIDS, 1] - exp[:, LOWER_LIDS, 1] - LID_APERTURE, 0)
+        exp = exp.copy()
+        exp[:, UPPER_LIDS, 1] -= over / 2
+        exp[:, LOWER_LIDS, 1] += over / 2
+        return exp
+
+    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
+        """The irises slide over an eyeball of EYE_RADIUS."""
+        exp = motion.exp.copy()
+        exp[:, IRISES, 0] += EYE_RADIUS * np.sin(np.radians(column(right, 2)))
+        exp[:, IRISES, 1] -= EYE_RADIUS * np.sin(np.radians(column(up, 2)))
+        return replace(motion, exp=exp)
+
+    def lip_gap(self, motion: Motion) -> np.ndarray:
+        return lip_gap(motion.exp)
+
+    def lid_closure(self, motion: Motion) -> np.ndarray:
+        return (motion.exp[:, UPPER_LIDS, 1] - motion.exp[:, LOWER_LIDS, 1]) / LID_APERTURE
+
+
+def within_reach(x: np.ndarray) -> np.ndarray:
+    """(T, N) -> the same below FREE; beyond, ever slower, up to REACH: who leaves the picture tears no portrait."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    room = REACH - FREE
+    short = FREE + room * np.tanh(np.maximum(length - FREE, 0) / room)
+    return (x * np.where(length > FREE, short / np.maximum(length, 1e-9), 1)).astype(np.float32)
+
+
+def _rest_pose() -> dict[str, np.ndarray]:
+    zero = np.zeros(1, np.float32)
+    return {"scale": zero + 1, "t": np.zeros((1, 3), np.float32), "pitch": zero, "yaw": zero, "roll": zero}
+
+
+SPACE = ExplicitSpace()

@@ -1,4 +1,4 @@
-"""Motion: 70 numbers a frame, the middle of everything.
+"""Motion: some seventy numbers a frame, the middle of everything.
 
 Who can make a Motion can drive any portrait; who can draw one can be driven by any source.
 """
@@ -8,31 +8,31 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from moda.constants import FPS, KEYPOINTS, MOTION_DIM
+from moda.constants import FPS
 from moda.errors import ModaError
+from moda.motion.space import Space
+from moda.motion.space import space as find
 
-SPACES = ("explicit", "liveportrait")
 _FIELDS = ("exp", "scale", "t", "pitch", "yaw", "roll")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Motion:
     """A face moving, `fps` frames a second.
 
-    exp:   (T, 21, 3) float32, offsets of the keypoints from the neutral face
-    scale: (T,)       float32, size of the head (1 at rest in the explicit space)
-    t:     (T, 3)     float32, translation x right, y down, z away
+    exp:   (T, K, 3) float32, offsets of the space's K keypoints from the neutral face
+    scale: (T,)      float32, size of the head
+    t:     (T, 3)    float32, translation x right, y down, z away
     pitch, yaw, roll: (T,) float32, degrees
-    space: what the numbers mean, one of `SPACES`:
-        "explicit"      named facial points, units of the eye distance (moda.motion.explicit)
-        "liveportrait"  learned keypoints of the LivePortrait renderer
+    space: what the numbers mean (moda.motion.space); a name is taken for its space
+    fps:   frames a second
 
-    Source: MoDA, arXiv 2507.03256, section 3; the order of the 70 numbers is that of its checkpoint.
+    Source: MoDA, arXiv 2507.03256, section 3; the order of the numbers is that of its checkpoint.
     """
 
     exp: np.ndarray
@@ -41,13 +41,14 @@ class Motion:
     pitch: np.ndarray
     yaw: np.ndarray
     roll: np.ndarray
-    space: str = "explicit"
+    space: Space = field(default_factory=find)
     fps: float = FPS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "space", find(self.space))
         n = len(self.exp)
         shapes = {
-            "exp": (n, KEYPOINTS, 3),
+            "exp": (n, self.space.keypoints, 3),
             "scale": (n,),
             "t": (n, 3),
             "pitch": (n,),
@@ -61,42 +62,43 @@ class Motion:
             if not np.isfinite(value).all():
                 raise ModaError(f"motion: {name} holds numbers that are not finite")
             object.__setattr__(self, name, value)
-        if self.space not in SPACES:
-            raise ModaError(f"motion: space is {self.space!r}, but must be one of {', '.join(SPACES)}")
         if not self.fps > 0:
             raise ModaError(f"motion: fps is {self.fps}, but must be above 0")
 
     # -- as numbers ---------------------------------------------------------------------------
 
     @classmethod
-    def from_array(cls, array: np.ndarray, space: str = "explicit", fps: float = FPS) -> Motion:
-        """(T, 70) in the order exp 63, scale, t 3, pitch, yaw, roll -> Motion."""
+    def from_array(cls, array: np.ndarray, space: Space | str | None = None, fps: float = FPS) -> Motion:
+        """(T, dim) in the order exp, scale, t 3, pitch, yaw, roll -> Motion."""
+        space = find(space)
         array = np.asarray(array, dtype=np.float32)
-        if array.ndim != 2 or array.shape[1] != MOTION_DIM:
+        if array.ndim != 2 or array.shape[1] != space.dim:
             raise ModaError(
-                f"motion: an array of shape {array.shape} was given, but (frames, {MOTION_DIM}) is needed"
+                f"motion: an array of shape {array.shape} was given, but (frames, {space.dim}) is needed"
             )
+        pose = array[:, 3 * space.keypoints :]
         return cls(
-            exp=array[:, :63].reshape(-1, KEYPOINTS, 3),
-            scale=array[:, 63],
-            t=array[:, 64:67],
-            pitch=array[:, 67],
-            yaw=array[:, 68],
-            roll=array[:, 69],
+            exp=array[:, : 3 * space.keypoints].reshape(-1, space.keypoints, 3),
+            scale=pose[:, 0],
+            t=pose[:, 1:4],
+            pitch=pose[:, 4],
+            yaw=pose[:, 5],
+            roll=pose[:, 6],
             space=space,
             fps=fps,
         )
 
     def to_array(self) -> np.ndarray:
-        """-> (T, 70) float32 in the order exp 63, scale, t 3, pitch, yaw, roll."""
+        """-> (T, dim) float32 in the order exp, scale, t 3, pitch, yaw, roll."""
         pose = np.stack([self.scale, *self.t.T, self.pitch, self.yaw, self.roll], axis=1)
-        return np.concatenate([self.exp.reshape(len(self), -1), pose], axis=1)
+        return np.concatenate([self.exp.reshape(len(self), 3 * self.space.keypoints), pose], axis=1)
 
     @classmethod
-    def still(cls, frames: int, space: str = "explicit", fps: float = FPS) -> Motion:
+    def still(cls, frames: int, space: Space | str | None = None, fps: float = FPS) -> Motion:
         """`frames` frames of the neutral face looking straight ahead, at scale 1."""
-        array = np.zeros((frames, MOTION_DIM), dtype=np.float32)
-        array[:, 63] = 1.0
+        space = find(space)
+        array = np.zeros((frames, space.dim), dtype=np.float32)
+        array[:, 3 * space.keypoints] = 1.0
         return cls.from_array(array, space, fps)
 
     # -- as a sequence ------------------------------------------------------------------------
@@ -112,33 +114,37 @@ class Motion:
             index = slice(index, index + 1 or None)
         return replace(self, **{name: getattr(self, name)[index] for name in _FIELDS})
 
+    def __eq__(self, other: object) -> bool:
+        """The same numbers, space and rate."""
+        if not isinstance(other, Motion):
+            return NotImplemented
+        if (self.space, self.fps) != (other.space, other.fps):
+            return False
+        return all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _FIELDS)
+
     @property
     def seconds(self) -> float:
         return len(self) / self.fps
 
-    def require(self, space: str, who: str) -> Motion:
+    def require(self, wanted: Space | str, who: str) -> Motion:
         """Itself, if its space is the one that `who` works in; else a ModaError that names both."""
-        if self.space != space:
+        wanted = find(wanted)
+        if self.space is not wanted:
             raise ModaError(
-                f"{who} works in the {space!r} space, but this motion is in the {self.space!r} space"
+                f"{who} works in the {wanted.name!r} space, but this motion is in the {self.space.name!r} space"
             )
         return self
 
     # -- as a file ----------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the documented .npz: exp (T,21,3), scale (T,), t (T,3), pitch, yaw, roll (T,), fps, space."""
+        """Write the documented .npz: exp (T,K,3), scale (T,), t (T,3), pitch, yaw, roll (T,), fps, space."""
+        from moda.media.files import whole
+
         path = Path(path)
-        part = path.with_name(path.name + ".part")
-        try:
-            with open(part, "wb") as file:
-                arrays = {name: getattr(self, name) for name in _FIELDS}
-                np.savez_compressed(file, **arrays, fps=np.float64(self.fps), space=np.str_(self.space))
-            os.replace(part, path)
-        except OSError as error:
-            raise ModaError(f"cannot write the motion file {path}: {error.strerror or error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+        with whole(path) as part, open(part, "wb") as file:
+            arrays = {name: getattr(self, name) for name in _FIELDS}
+            np.savez_compressed(file, **arrays, fps=np.float64(self.fps), space=np.str_(self.space.name))
         return path
 
     @classmethod
@@ -150,7 +156,7 @@ class Motion:
                 if missing:
                     raise ModaError(f"{path} is no motion file: it lacks {', '.join(missing)}")
                 arrays = {name: file[name] for name in _FIELDS}
-                fps, space = float(file["fps"]), str(file["space"])
+                fps, space = float(file["fps"]), find(str(file["space"]))
         except FileNotFoundError as error:
             raise ModaError(f"there is no motion file {path}") from error
         except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError) as error:
@@ -168,6 +174,7 @@ def join(parts: Sequence[Motion]) -> Motion:
     for part in parts[1:]:
         if (part.space, part.fps) != (first.space, first.fps):
             raise ModaError(
-                f"motion: cannot join {first.space!r} at {first.fps:g} fps with {part.space!r} at {part.fps:g} fps"
+                f"motion: cannot join {first.space.name!r} at {first.fps:g} fps with "
+                f"{part.space.name!r} at {part.fps:g} fps"
             )
     return replace(first, **{name: np.concatenate([getattr(p, name) for p in parts]) for name in _FIELDS})

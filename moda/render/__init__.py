@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from moda.bench.timing import Row
     from moda.face.source import Source
-    from moda.motion import Motion
+    from moda.face.tracking import Track
+    from moda.motion import Motion, Space
     from moda.render.paste import Crop
 
 
@@ -27,13 +30,26 @@ class Prepared(Protocol):
 
 
 class Renderer(Protocol):
-    """space: of the motions it draws. size: pixels, the side of the square frames."""
+    """space: of the motions it draws. size: pixels, the side of the square frames. seconds_a_frame: about, on a CPU."""
 
-    space: str
+    space: Space
     size: int
+    seconds_a_frame: float
+
+    def framing(self, source: Source) -> Crop:
+        """Where the square lies in the picture."""
+        ...
 
     def prepare(self, source: Source) -> Prepared: ...
 
     def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
         """-> (size, size, 3) uint8 RGB, one a frame of the motion, in constant memory."""
+        ...
+
+    def operations(self) -> list[Row]:
+        """What `moda bench` says of its networks; [] if it has none."""
+        ...
+
+    def track(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Track:
+        """A video's motion in this renderer's space."""
         ...

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from moda.face.source import Source
+
+log = logging.getLogger(__name__)
+
+MAX_SIDE = 4096  # pixels of a video that players decode in hardware
 FEATHER = 0.06  # of the square's side: over this width the pasted frame fades in
 
 OUT_OF_FOCUS = 0.04  # of the side: so softly, and over so much, what is made up beyond a picture's edge fades
@@ -48,6 +54,18 @@ class Crop:
         soft = cv2.GaussianBlur(frame, (0, 0), reach).astype(np.float32)
         alpha = np.clip(beyond / reach, 0, 1)[..., None]
         return (frame * (1 - alpha) + soft * alpha + 0.5).astype(np.uint8)
+
+
+def for_players(source: Source, most: int = MAX_SIDE) -> Source:
+    """A source whose whole picture makes a video that players decode; a larger one is made smaller, with a log line."""
+    height, width = source.image.shape[:2]
+    if max(height, width) <= most:
+        return source
+    k = most / max(height, width)
+    small = source.resized(round(width * k), round(height * k))
+    size = f"{small.image.shape[1]}x{small.image.shape[0]}"
+    log.warning("the picture's %dx%d pixels are made %s, the most that players decode", width, height, size)
+    return small
 
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:

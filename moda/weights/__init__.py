@@ -1,20 +1,20 @@
-"""Weights: where they lie (`folder`), strict loading (`load`), fetching (`hub`), converting (`published`)."""
+"""Weights: where they lie (`folder`), what a model is made of (`description`), strict loading (`load`), fetching
+(`hub`), converting (`published`)."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-from moda.weights.folder import list_weights, read_config, resolve
+from moda.weights.folder import list_weights, resolve
 
 _LAZY = {
-    "load_generator": "load",
-    "load_encoder": "load",
+    "Description": "description",
     "save_model": "load",
     "strict_load": "load",
     "convert": "published",
     "download": "hub",
 }
-__all__ = [*_LAZY, "list_weights", "read_config", "resolve"]
+__all__ = [*_LAZY, "list_weights", "resolve"]
 
 
 def __getattr__(name: str):

@@ -1,7 +1,6 @@
 """Model folders: names to places, and what lies in one.
 
-config.json            {"generator": ModelConfig, "statistics": {"mean", "std"}, "encoder": {"name", ...},
-                        "renderer": {"name"}}
+config.json            see moda.weights.description
 generator.safetensors  the network, any float type
 encoder.*              of the speech encoder, or hubert/ in the layout of transformers
 liveportrait/          the LivePortrait networks, if that is the renderer
@@ -9,14 +8,12 @@ liveportrait/          the LivePortrait networks, if that is the renderer
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from moda.errors import ModaError
 
 EMBEDDED = Path(__file__).parent / "embedded"
-PARTS = {"generator": dict, "statistics": dict, "encoder": dict, "renderer": dict}
 
 
 def home() -> Path:
@@ -48,36 +45,22 @@ def resolve(name_or_folder: str | os.PathLike) -> Path:
     )
 
 
-def read_config(folder: Path) -> dict:
-    """config.json of a model folder, its four parts checked. Errors: ModaError."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ModaError(f"{path} cannot be read as a model's config: {error}") from error
-    for part, kind in PARTS.items():
-        if not isinstance(config, dict) or not isinstance(config.get(part), kind):
-            raise ModaError(f"{path} has no part {part!r}; a model's config has {', '.join(PARTS)}")
-    for part in ("encoder", "renderer"):
-        if not isinstance(config[part].get("name"), str):
-            raise ModaError(f"{path}: {part} has no name")
-    return config
-
-
 def list_weights() -> list[str]:
     """A line for each known model: its name, where it is or how to get it, its size."""
+    from moda.weights.description import Description
+
     lines = []
     for name in ("embedded", "official"):
         try:
             folder = resolve(name)
-            parts = read_config(folder)
+            model = Description.read(folder)
         except ModaError as error:
             lines.append(f"{name}: {error}")
             continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         lines.append(
-            f"{name}: {folder}, {size / 1e6:.1f} MB, {parts['encoder']['name']} -> generator "
-            f"({parts['generator'].get('space')}) -> {parts['renderer']['name']}"
+            f"{name}: {folder}, {size / 1e6:.1f} MB, {model.encoder.name} -> {model.generator.name} "
+            f"({model.generator.config.space}) -> {model.renderer.name}"
         )
     return lines
 

@@ -9,16 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moda.errors import ModaError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from moda.generator.config import ModelConfig
     from moda.generator.generator import Generator
     from moda.generator.model import MotionTransformer
     from moda.generator.statistics import Statistics
-
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+    from moda.weights.description import MotionGenerator
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -69,7 +71,7 @@ def strict_load(module: nn.Module, tensors: Mapping[str, Tensor], who: str) -> N
     module.load_state_dict(copies, assign=True)
 
 
-def load_generator(folder: Path, config: dict, device: str = "cpu", precision: str = "float32") -> Generator:
+def load_generator(folder: Path, part: MotionGenerator, device: str, precision: str) -> Generator:
     """The generator of a model folder.
 
     precision: float32; bfloat16 or float16 (for GPUs); int8 (CPU, the large products)
@@ -77,41 +79,23 @@ def load_generator(folder: Path, config: dict, device: str = "cpu", precision: s
     """
     import torch
 
-    from moda.generator.config import ModelConfig
     from moda.generator.generator import Generator
     from moda.generator.model import MotionTransformer
     from moda.generator.statistics import Statistics
 
-    if precision not in PRECISIONS:
-        raise ModaError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
     if precision == "int8" and device != "cpu":
         raise ModaError(f"int8 works on the CPU alone, but the device is {device!r}")
-    statistics = Statistics.from_dict(config["statistics"])
+    statistics = Statistics(np.array(part.mean), np.array(part.std))
     with torch.device("meta"):  # no memory and no time for weights that are replaced at once
-        model = MotionTransformer(ModelConfig.from_dict(config["generator"]))
+        model = MotionTransformer(part.config)
     strict_load(model, read_tensors(folder / "generator.safetensors"), str(folder / "generator.safetensors"))
     if precision == "int8":
-        from moda.generator.quantise import quantise
+        from moda.generator.quantize import quantize
 
-        quantise(model)
+        quantize(model)
     else:
         model.to(device, getattr(torch, precision))
     return Generator(model, statistics)
-
-
-def load_encoder(folder: Path, config: dict, device: str = "cpu"):
-    """The encoder of a model folder: an object with `.layers`, `.width`, `.encode(pieces)`."""
-    name = config["encoder"]["name"]
-    if name == "speech":
-        from moda.audio.speech import SpeechEncoder
-
-        return SpeechEncoder.load(folder)  # small enough that a processor is the better place for it
-    if name == "hubert":
-        from moda.audio.hubert import HubertEncoder
-
-        pre_emphasis = float(config["encoder"].get("pre_emphasis", 0))
-        return HubertEncoder.load(folder / "hubert", device, pre_emphasis, config["generator"]["rest_frames"])
-    raise ModaError(f"{folder / 'config.json'}: the encoder is {name!r}, but must be speech or hubert")
 
 
 def save_model(
@@ -134,13 +118,17 @@ def save_model(
     for name in ("encoder.safetensors", "encoder.json"):
         if (folder / name).resolve() != (encoder / name).resolve():
             shutil.copyfile(encoder / name, folder / name)
-    write_config(folder, model.config.to_dict(), statistics.to_dict(), {"name": "speech"}, {"name": renderer})
+    write_description(folder, model.config, statistics, {"name": "speech"}, {"name": renderer})
     return folder
 
 
-def write_config(folder: Path, generator: dict, statistics: dict, encoder: dict, renderer: dict) -> None:
+def write_description(
+    folder: Path, config: ModelConfig, statistics: Statistics, encoder: dict, renderer: dict
+) -> None:
     """config.json, written last: a folder that has one is complete."""
     part = folder / "config.json.part"
-    config = {"generator": generator, "encoder": encoder, "renderer": renderer, "statistics": statistics}
-    part.write_text(json.dumps(config, indent=1) + "\n")
+    generator = {"name": "mmdit", "config": config.to_dict(), **statistics.to_dict()}
+    part.write_text(
+        json.dumps({"encoder": encoder, "generator": generator, "renderer": renderer}, indent=1) + "\n"
+    )
     os.replace(part, folder / "config.json")

@@ -18,7 +18,7 @@ from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
 from moda.weights.folder import first_line
-from moda.weights.load import check, write_config
+from moda.weights.load import check, write_description
 from moda.weights.names import published_generator
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ def convert(
         _save(fold_spectral(_flat(read_pth(path))), out / "liveportrait" / f"{stem}.safetensors")
     _convert_hubert(hubert, out / "hubert")
     statistics = Statistics.from_dict(json.loads(STATISTICS.read_text()))
-    write_config(out, config.to_dict(), statistics.to_dict(), ENCODER, {"name": "liveportrait"})
+    encoder = {**ENCODER, "rest_frames": config.rest_frames}
+    write_description(out, config, statistics, encoder, {"name": "liveportrait"})
     return f"{out}: use it with --model {out}"
 
 

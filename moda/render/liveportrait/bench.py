@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moda.bench.timing import Row, timed
 from moda.constants import KEYPOINTS
 from moda.render.liveportrait import cost
 from moda.render.liveportrait.appearance import CHANNELS, DEPTH
@@ -15,7 +16,6 @@ from moda.render.liveportrait.crop import INPUT
 from moda.render.liveportrait.reader import Reader
 from moda.render.liveportrait.renderer import EXACT, PRECISIONS, LivePortraitRenderer
 from moda.render.liveportrait.warping import SIDE
-from moda.timing import Row, timed
 
 
 class RandomReader(Reader):

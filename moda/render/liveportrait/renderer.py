@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from moda.constants import FPS
 from moda.errors import ModaError
 from moda.face.source import Source
 from moda.motion import Motion, join
+from moda.motion.liveportrait import SPACE
 from moda.render.liveportrait import keypoints
 from moda.render.liveportrait.appearance import Appearance
 from moda.render.liveportrait.crop import SIZE, crop_matrix, cut, input_crop
@@ -25,6 +27,7 @@ from moda.render.liveportrait.stitching import EYE, LIP, STITCHING, Mlp, stitch
 from moda.render.liveportrait.warping import Warping, WarpSource
 
 if TYPE_CHECKING:
+    from moda.bench.timing import Row
     from moda.face.tracking import Track
     from moda.render.paste import Crop
 
@@ -56,7 +59,8 @@ class Prepared:
 class LivePortraitRenderer:
     """The five networks. `load` reads them from a folder; a Reader for each by name makes any other."""
 
-    space = keypoints.SPACE
+    space = SPACE
+    seconds_a_frame = 3.0
     size = SIZE
 
     def __init__(self, reader: Callable[[str], Reader]) -> None:
@@ -96,11 +100,19 @@ class LivePortraitRenderer:
 
     # -- once for a source ----------------------------------------------------------------------------------
 
-    def prepare(self, source: Source) -> Prepared:
-        """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
+    def framing(self, source: Source) -> Crop:
         from moda.render.paste import Crop
 
-        crop = Crop(crop_matrix(source.landmarks), SIZE)
+        return Crop(crop_matrix(source.landmarks), SIZE)
+
+    def operations(self) -> list[Row]:
+        from moda.render.liveportrait.bench import bench
+
+        return bench(self)
+
+    def prepare(self, source: Source) -> Prepared:
+        """Everything that depends on the source alone: its crop, keypoints, motion and feature volume."""
+        crop = self.framing(source)
         picture = self._pictures([cut(source.image, input_crop(crop))])
         heads = self._heads(picture)
         motion = keypoints.motion_of(heads)
@@ -114,8 +126,8 @@ class LivePortraitRenderer:
     def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
         """-> (512, 512, 3) uint8 RGB, a frame at a time, in constant memory.
 
-        The motion is drawn as it is. What a generator made goes through `keypoints.absolute` before, another
-        person's motion through `keypoints.relative`.
+        The motion is drawn as it is: what a generator made, or another person did, goes through the space's
+        `generated` or `driven` before.
         """
         motion.require(self.space, "the LivePortrait renderer")
         for start in range(0, len(motion), self.batch):
@@ -135,12 +147,13 @@ class LivePortraitRenderer:
         """The motion of the face in a video, "liveportrait" space, 25 frames a second.
 
         The square looked at is that about the first face seen and stays, so that the head's own movement is
-        measured. Frames without a face hold the last motion and are counted in `lost`.
+        measured. Frames without a face hold the last motion, then ease to the clip's median; `lost` counts them.
         """
-        from moda.face.landmarks import follow_face
+        from moda.face.follow import follow_face
+        from moda.face.gaps import fill
         from moda.face.tracking import Track
+        from moda.media.read import probe, read_video
         from moda.render.paste import Crop
-        from moda.video.read import probe, read_video
 
         total = probe(path).frames
         frames = read_video(path)
@@ -176,10 +189,11 @@ class LivePortraitRenderer:
             measure()
         if not parts:
             raise ModaError(f"no face was found in the video {os.fspath(path)}")
-        # Frame t shows the last one measured up to t; before the first, the first.
-        index = np.maximum(np.cumsum(seen) - 1, 0)
-        motion = Motion.from_array(join(parts).to_array()[index], keypoints.SPACE)
-        return Track(motion, int(np.sum(~np.array(seen))), identity, motion.fps)
+        values = join(parts).to_array()
+        when = np.flatnonzero(seen) / FPS
+        even = fill(when, values, np.median(values, axis=0), np.arange(len(seen)) / FPS)
+        motion = Motion.from_array(even, SPACE)
+        return Track(motion, seen.count(False), identity, motion.fps, len(seen))
 
     # -- parts ----------------------------------------------------------------------------------------------
 

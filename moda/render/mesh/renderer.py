@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moda.constants import DEFAULT_SIZE
+from moda.engine.parallel import ordered
 from moda.errors import ModaError
 from moda.face.source import HeadPose, Source
 from moda.motion import Motion
-from moda.motion.explicit import INDEX, LIPS, rotation
+from moda.motion.explicit import INDEX, LIPS, SPACE, rotation
 from moda.render.mesh.basis import dense
 from moda.render.mesh.eyes import Eye
 from moda.render.mesh.field import Field, Placement, warp
 from moda.render.mesh.mouth import Mouth
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
+
+if TYPE_CHECKING:
+    from moda.bench.timing import Row
+    from moda.face.tracking import Track
 
 SIDE = 5.4  # eye distances, the square's side: head and shoulders
 TIGHTEST = 4.2  # eye distances, where the picture is no larger
@@ -68,12 +75,25 @@ class PreparedMesh:
 class MeshRenderer:
     """Source + explicit Motion -> frames, about 10 ms each at 512 pixels on one core."""
 
-    space = "explicit"
+    space = SPACE
+    seconds_a_frame = 0.01
 
     def __init__(self, size: int = DEFAULT_SIZE) -> None:
         if not _MIN_SIZE <= size <= _MAX_SIZE or size % 2:
             raise ModaError(f"size is {size}, but must be even and from {_MIN_SIZE} to {_MAX_SIZE} pixels")
         self.size = size
+
+    def framing(self, source: Source) -> Crop:
+        return framing(source, self.size)
+
+    def operations(self) -> list[Row]:
+        """Its work is memory's, not arithmetic's: nothing to count."""
+        return []
+
+    def track(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Track:
+        from moda.face.tracking import track
+
+        return track(path, progress)
 
     def prepare(self, source: Source) -> PreparedMesh:
         crop = framing(source, self.size)
@@ -102,7 +122,7 @@ class MeshRenderer:
     def draw(self, prepared: PreparedMesh, motion: Motion) -> Iterator[np.ndarray]:
         """-> (size, size, 3) uint8 RGB a frame. Raises ModaError if the motion is not in the explicit space."""
         motion.require(self.space, "the mesh renderer")
-        return (self._frame(prepared, motion[i]) for i in range(len(motion)))
+        return ordered(lambda i: self._frame(prepared, motion[i]), range(len(motion)))
 
     def _frame(self, p: PreparedMesh, motion: Motion) -> np.ndarray:
         exp = narrowed(motion.exp[0] - p.motion.exp[0], p.shape)

@@ -1,4 +1,4 @@
-"""A stage's time and operations, beside what the machine reaches in the same run and what the published code did."""
+"""A stage's time and operations, beside what the machine reaches in the same run."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-
-PUBLISHED_SHARE = 0.65  # of the matrix product's speed, which the published code reaches on two CPU cores
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,6 @@ class Row:
         """peak: GFLOP/s of the matrix product."""
         speed = gflop / seconds
         return cls(name, seconds, gflop, published, speed, speed / peak, peak_memory())
-
-    @property
-    def gain(self) -> float:
-        """Times the published code's speed: its operations over ours, our share of the peak over its share."""
-        return self.published / self.gflop * self.share / PUBLISHED_SHARE
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
@@ -62,3 +55,12 @@ def peak_memory() -> float:
     """GB, of this process since its start."""
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def current_memory() -> float:
+    """GB that this process holds now; its peak where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize() / 1e9
+    except OSError:
+        return peak_memory()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from moda.generator.model import MotionTransformer
 
 
-class QuantisedLinear(nn.Module):
+class QuantizedLinear(nn.Module):
     """A Linear whose weight is 8 bit; x has 7, because sums of 8-bit products can overflow on AVX2."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -25,20 +25,20 @@ class QuantisedLinear(nn.Module):
             warnings.simplefilter(
                 "ignore"
             )  # this way of making them is to go; its successor is another package
-            quantised = torch.quantize_per_channel(weight.detach().float(), scale, zero, 0, torch.qint8)
-        self.packed = torch.ops.quantized.linear_prepack(quantised, bias.detach().float())
+            quantized = torch.quantize_per_channel(weight.detach().float(), scale, zero, 0, torch.qint8)
+        self.packed = torch.ops.quantized.linear_prepack(quantized, bias.detach().float())
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.ops.quantized.linear_dynamic(x, self.packed, True)
 
 
-class QuantisedRows(nn.Module):
+class QuantizedRows(nn.Module):
     """`RowLinear` in the parts that are asked for."""
 
     def __init__(self, linear: nn.Linear, bounds: list[int]) -> None:
         super().__init__()
         self.parts = {
-            (start, stop): QuantisedLinear(linear.weight[start:stop], linear.bias[start:stop])
+            (start, stop): QuantizedLinear(linear.weight[start:stop], linear.bias[start:stop])
             for start, stop in zip(bounds, bounds[1:])
         }
 
@@ -46,15 +46,15 @@ class QuantisedRows(nn.Module):
         return self.parts[start, stop](x)
 
 
-def quantise(model: MotionTransformer) -> MotionTransformer:
+def quantize(model: MotionTransformer) -> MotionTransformer:
     """Replace the blocks' products, in place. RuntimeError: no 8-bit products here."""
     width, hidden = model.config.width, model.config.hidden
     for block in (*model.blocks4, *model.blocks2):
         for stream in block.streams:
             for owner, name in ((stream, "qkv"), (stream, "out"), (stream.mlp, "fc1"), (stream.mlp, "fc2")):
                 linear = getattr(owner, name)
-                setattr(owner, name, QuantisedLinear(linear.weight, linear.bias))
+                setattr(owner, name, QuantizedLinear(linear.weight, linear.bias))
     for block in model.blocks1:
-        block.qkv_mlp = QuantisedRows(block.qkv_mlp, [0, width, 3 * width, 3 * width + hidden])
-        block.out = QuantisedLinear(block.out.weight, block.out.bias)
+        block.qkv_mlp = QuantizedRows(block.qkv_mlp, [0, width, 3 * width, 3 * width + hidden])
+        block.out = QuantizedLinear(block.out.weight, block.out.bias)
     return model

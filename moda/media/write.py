@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import av
 import cv2
 import numpy as np
 
-from moda.audio.decode import Sound, reason, rechunk
+from moda.audio.decode import Sound, rechunk
 from moda.constants import FPS
 from moda.errors import ModaError
+from moda.media.container import FAILURES, reason
+from moda.media.files import check_folder, whole
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 CRF = "18"  # visually lossless at this size
@@ -21,31 +24,19 @@ PRESET = "veryfast"
 BITS_PER_SAMPLE = 3  # AAC, a channel; at most 96 kbit/s
 
 
-def check_output(path: str | os.PathLike) -> Path:
-    """Where a video may be written. Errors: ModaError for the extension, a missing or locked folder, a folder."""
+def check_output(path: str | os.PathLike, inputs: Iterable[str | os.PathLike] = ()) -> Path:
+    """Where a video may be written. Errors: ModaError for the extension; else as `moda.media.files.check_folder`."""
     path = Path(path)
     if path.suffix.lower() not in CONTAINERS:
         raise ModaError(f"cannot write {path}: its name must end in one of {', '.join(CONTAINERS)}")
-    return check_folder(path)
-
-
-def check_folder(path: str | os.PathLike) -> Path:
-    """A file's path that can be written to. Errors: ModaError for a missing or locked folder, or a folder itself."""
-    path = Path(path)
-    if path.is_dir():
-        raise ModaError(f"cannot write {path}: it is a folder")
-    if not path.parent.is_dir():
-        raise ModaError(f"cannot write {path}: there is no folder {path.parent}; make it first")
-    if not os.access(path.parent, os.W_OK):
-        raise ModaError(f"cannot write {path}: the folder {path.parent} is not writable")
-    return path
+    return check_folder(path, inputs)
 
 
 class VideoWriter:
     """Write frames one by one; the sound is encoded along with them.
 
-    Everything goes to NAME.part, which becomes NAME at the end of the `with` block; if the block is left by an
-    error or Ctrl-C, nothing stays. The sound is cut where the picture ends.
+    The file appears at the end of the `with` block (see `moda.media.files.whole`); if the block is left by an error
+    or Ctrl-C, nothing stays. The sound is cut where the picture ends.
 
     size:  (width, height) of the frames; an odd side is made even by repeating the last row or column
     sound: what `moda.audio.decode.open_listening` gives, or None for a silent video
@@ -55,19 +46,26 @@ class VideoWriter:
 
     def __init__(self, path: str | os.PathLike, size: tuple[int, int], sound: Sound | None = None) -> None:
         self.path = check_output(path)
-        self.part = self.path.with_name(self.path.name + ".part")
         self.size = size
         self.frames = 0
         self.sound = sound
         self.sound_done = 0  # samples encoded
 
     def __enter__(self) -> VideoWriter:
+        with ExitStack() as stack:
+            part = stack.enter_context(whole(self.path))
+            try:
+                self._open(part)
+            except FAILURES as error:
+                raise ModaError(f"cannot write {self.path}: {reason(error)}") from error
+            stack.push(self._close)
+            self._leave = stack.pop_all()
+        return self
+
+    def _open(self, part: Path) -> None:
         kind = CONTAINERS[self.path.suffix.lower()]
         options = {} if kind == "matroska" else {"movflags": "+faststart"}
-        try:
-            self.container = av.open(str(self.part), "w", format=kind, options=options)
-        except (av.error.FFmpegError, OSError) as error:
-            raise ModaError(f"cannot write {self.path}: {reason(error)}") from error
+        self.container = av.open(f"file:{part}", "w", format=kind, options=options)
         width, height = self.size
         video = self.container.add_stream("libx264", rate=FPS, options={"crf": CRF, "preset": PRESET})
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -84,7 +82,6 @@ class VideoWriter:
             self.audio.bit_rate = min(96_000, BITS_PER_SAMPLE * rate) * self.sound.channels
             self.layout = layout
             self.blocks = rechunk(self.sound.pieces, 1024)
-        return self
 
     def write(self, frame: np.ndarray) -> None:
         """(H, W, 3) uint8 RGB."""
@@ -122,25 +119,28 @@ class VideoWriter:
     def _mux(self, stream: av.stream.Stream, frame) -> None:
         try:
             self.container.mux(stream.encode(frame))
-        except (av.error.FFmpegError, OSError) as error:
+        except FAILURES as error:
             raise ModaError(f"cannot write {self.path}: {reason(error)}") from error
 
     def __exit__(self, kind, error, trace) -> None:
+        self._leave.__exit__(kind, error, trace)
+
+    def _close(self, kind, error, trace) -> None:
         try:
             if kind is None:
-                if self.sound:
-                    self._sound_until((2 * self.frames + 1) * self.sound.rate // (2 * FPS), exactly=True)
-                    self._mux(self.audio, None)
-                self._mux(self.video, None)
+                self._finish()
+        finally:
             try:
                 self.container.close()
-            except (av.error.FFmpegError, OSError) as failure:
+            except FAILURES as failure:
                 if kind is None:
                     raise ModaError(f"cannot write {self.path}: {reason(failure)}") from failure
-            if kind is None:
-                os.replace(self.part, self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        if self.sound:
+            self._sound_until((2 * self.frames + 1) * self.sound.rate // (2 * FPS), exactly=True)
+            self._mux(self.audio, None)
+        self._mux(self.video, None)
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], sound: Sound | None = None) -> Path:

@@ -1,0 +1,1 @@
+"""What time and memory everything takes here: a whole run's stages (`stages`), live sessions (`live`)."""

@@ -1,0 +1,222 @@
+"""One portrait's performance: sound goes in, its Motion comes out, put on the portrait and edited.
+
+Two schemes of the same sampler: `offline`, the published one, whose motion is best and late, and `live`, whose motion
+comes as soon as the encoder has heard what it needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moda.errors import ModaError
+from moda.generator.live import MEMORY, Live
+from moda.motion import Motion, join
+from moda.validation import check_choice, check_number, check_whole
+
+if TYPE_CHECKING:
+    from moda.audio.encoder import Encoder, EncoderStream
+    from moda.generator.generator import Generator
+
+SCHEMES = ("offline", "live")
+MAX_STEPS, MAX_GUIDANCE, MAX_GAIN, MAX_GAZE = 1000, 20.0, 10.0, 45.0
+EASE = 8  # frames over which a changed setting comes in
+CLOSING = 6  # frames in which the lips of an interrupted utterance come to rest
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may change while a session runs.
+
+    emotion: one of the model's, or None
+    pose, lips, blink: gains, see moda.motion.space.Space.gains
+    gaze: degrees by which the eyes are turned to the picture's right and up
+
+    Errors: ModaError for a number out of range.
+    """
+
+    emotion: str | None = None
+    pose: float = 1.0
+    lips: float = 1.0
+    blink: float = 1.0
+    gaze: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("pose", "lips", "blink"):
+            check_number(name, getattr(self, name), 0, MAX_GAIN)
+        if len(self.gaze) != 2:
+            raise ModaError(f"gaze is {self.gaze}, but must be two numbers: degrees to the right, degrees up")
+        for angle in self.gaze:
+            check_number("gaze", angle, -MAX_GAZE, MAX_GAZE)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(5,) pose, lips, blink, gaze right and up."""
+        return np.array([self.pose, self.lips, self.blink, *self.gaze], np.float32)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is fixed for a performance.
+
+    scheme: offline or live
+    seed:   the same seed gives the same performance
+    steps, guidance: the model's own unless given
+
+    Errors: ModaError for a number out of range.
+    """
+
+    scheme: str = "offline"
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("scheme", self.scheme, SCHEMES)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
+        if self.steps is not None:
+            check_whole("steps", self.steps, 1, MAX_STEPS)
+        if self.guidance is not None:
+            check_number("guidance", self.guidance, 1, MAX_GUIDANCE)
+
+
+class Editor:
+    """Gains and gaze on a motion that comes in parts; what is changed comes in over EASE frames."""
+
+    def __init__(self, own: Motion, settings: Settings) -> None:
+        self.own = own
+        self._now = self._from = self._to = settings.numbers
+        self._part = EASE  # frames of the change that are done
+
+    def change(self, settings: Settings) -> None:
+        self._from, self._to, self._part = self._now, settings.numbers, 0
+
+    def __call__(self, motion: Motion) -> Motion:
+        if not len(motion):
+            return motion
+        if self._part >= EASE:
+            values = [float(v) for v in self._to]
+        else:
+            part = np.minimum(self._part + 1 + np.arange(len(motion)), EASE) / EASE
+            track = self._from + part[:, None].astype(np.float32) * (self._to - self._from)
+            self._part += len(motion)
+            self._now = track[-1]
+            values = list(track.T)
+        pose, lips, blink, right, up = values
+        motion = motion.space.gains(motion, self.own, pose, lips, blink)
+        if np.any(right) or np.any(up):
+            motion = motion.space.look(motion, right, up)
+        return motion
+
+
+class Performance:
+    """frames: given out so far."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        generator: Generator,
+        own: Motion,
+        identity: np.ndarray,
+        silence: np.ndarray,
+        settings: Settings,
+        sampling: Sampling,
+    ) -> None:
+        """own: one frame, the portrait's. identity: (K, 3). silence: (layers, width), features of no sound."""
+        own.require(generator.space, "this model's generator")
+        start = generator.space.start(own)
+        options = (settings.emotion, sampling.seed, sampling.steps, sampling.guidance)
+        if sampling.scheme == "live":
+            self._stream = generator.live(identity, start, silence, *options)
+        else:
+            self._stream = generator.offline(identity, start, *options)
+        self._encoder, self._own, self._silence = encoder, own, silence
+        self._sound: EncoderStream | None = None
+        self._edit = Editor(own, settings)
+        self.settings, self.sampling = settings, sampling
+        self.frames = 0
+        self._given = own[:0]  # the last frames given out, as many as can be taken back
+        self._broken: Motion | None = None  # the frame at which an utterance was interrupted
+        self._since = 0  # frames since then
+
+    def push(self, wave: np.ndarray) -> Motion:
+        """(n,) float32 mono 16 kHz -> the frames that are final now, which may be none."""
+        self._sound = self._sound or self._encoder.stream()
+        return self._out(self._stream.push(self._sound.push(wave)))
+
+    def flush(self) -> Motion:
+        """The utterance ends -> its remaining frames. A live performance may go on after it."""
+        rest = self._sound.flush() if self._sound else self._silence[None][:0]
+        self._sound = None
+        return self._out(join([self._stream.push(rest), self._stream.flush()]))
+
+    def idle(self, frames: int) -> Motion:
+        """`frames` frames of a face that hears nothing. Errors: ModaError offline, and within an utterance."""
+        live = self._live("stay alive between utterances")
+        if self._sound:
+            raise ModaError(
+                "this session is in the middle of an utterance; flush or interrupt it before idling"
+            )
+        made = self._stream.push(np.repeat(self._silence[None], -(-frames // live.hop) * live.hop, axis=0))
+        live.rewind(live.frames - (len(made) - frames))
+        return self._out(made[:frames])
+
+    def interrupt(self, frames: int) -> None:
+        """Forget all sound that waits, and all motion after the first `frames` frames; go on from there in silence."""
+        live = self._live("be interrupted")
+        self._sound = None
+        back = self.frames - frames
+        try:
+            live.rewind(live.frames - back)
+        except ValueError as error:
+            raise ModaError(f"frame {frames} is too long ago to go back to") from error
+        self.frames = frames
+        self._given = self._given[: len(self._given) - back]
+        self._broken, self._since = (self._given[-1] if len(self._given) else None), 0
+
+    def change(self, settings: Settings) -> None:
+        """Settings for what is sampled from now on; gains and gaze come in over EASE frames."""
+        if settings.emotion != self.settings.emotion:
+            self._stream.set_emotion(settings.emotion)
+        self._edit.change(settings)
+        self.settings = settings
+
+    def _live(self, what: str) -> Live:
+        scheme = self._stream.scheme
+        if not isinstance(scheme, Live):
+            raise ModaError(
+                f"a session of the {self.sampling.scheme} scheme cannot {what}; use the live scheme"
+            )
+        return scheme
+
+    def _out(self, motion: Motion) -> Motion:
+        self.frames += len(motion)
+        motion = self._closed(self._edit(self._own.space.generated(motion, self._own)))
+        if self.sampling.scheme == "live" and len(motion):
+            self._given = join([self._given, motion])[-MEMORY:]
+        return motion
+
+    def _closed(self, motion: Motion) -> Motion:
+        """After an interrupt the mouth goes on from where it was, over CLOSING frames."""
+        if self._broken is None or not len(motion):
+            return motion
+        mouth = list(motion.space.groups["mouth"])
+        part = np.clip((self._since + 1 + np.arange(len(motion))) / CLOSING, 0, 1)
+        left = (1 - part * part * (3 - 2 * part)).astype(np.float32)[:, None, None]
+        exp = motion.exp.copy()
+        exp[:, mouth] += left * (self._broken.exp[:, mouth] - exp[:, mouth])
+        self._since += len(motion)
+        if self._since >= CLOSING:
+            self._broken = None
+        return replace(motion, exp=exp)
+
+
+def changed(settings: Settings, **changes: object) -> Settings:
+    """Errors: ModaError for a setting that does not exist, or a value out of range."""
+    unknown = set(changes) - set(Settings.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(Settings.__dataclass_fields__)
+        raise ModaError(f"there is no setting {sorted(unknown)[0]!r}; there are {known}")
+    return replace(settings, **changes)  # type: ignore[arg-type]

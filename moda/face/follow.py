@@ -1,0 +1,176 @@
+"""The same face from frame to frame of a video: 478 landmarks in each, or None where it is not seen.
+
+MediaPipe's tracker is steady once it has a face, but finds only those that fill much of what it is shown. So a small
+or turned face is found as in a still picture (moda.face.landmarks), and the tracker is shown a window about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from moda.face.landmarks import TURNS, Face, extent, look_again, roll_of, search, turn_back
+from moda.face.mesh import Mesh
+
+LARGE = 0.22  # of the frame's longer side: a face above is followed in the whole frame
+WINDOW = 3.0  # the window's side, in sides of the face
+STRAY = 0.6  # sides of the face that it may move from the window's middle
+GROWN = 1.5  # so often may its size change before the window does
+INSIDE = 0.9  # part of the landmarks that must lie in the frame; those beyond it are guesses
+SEARCH_EVERY, SEARCH_LESS = (
+    12,
+    60,
+)  # frames without a face between two looks into every corner: at first, later
+SIMILAR = 0.5, 2.0  # size of a face found again, against the one that was lost, to be preferred
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the tracker sees of a frame: the square with this corner, turned by quarters; all of it if side is 0."""
+
+    left: int = 0
+    top: int = 0
+    side: int = 0
+    turn: int = 0
+
+    def cut(self, frame: np.ndarray) -> np.ndarray:
+        part = (
+            frame[self.top : self.top + self.side, self.left : self.left + self.side] if self.side else frame
+        )
+        return np.rot90(part, self.turn)
+
+    def back(self, points: np.ndarray, frame: np.ndarray) -> np.ndarray:
+        """Pixels of the cut -> of the frame."""
+        height, width = frame.shape[:2]
+        shape = (
+            (min(self.side, height - self.top), min(self.side, width - self.left))
+            if self.side
+            else (height, width)
+        )
+        corner = np.array([self.left, self.top, 0], dtype=np.float32)
+        return turn_back(points, self.turn, shape) + corner
+
+    @classmethod
+    def about(cls, face: np.ndarray, frame: np.ndarray) -> Window:
+        """Of whole pixels, within the frame, so that what does not move is seen alike in every frame."""
+        height, width = frame.shape[:2]
+        turn = round(roll_of(face) / 90) % 4
+        size = extent(face)
+        if size > LARGE * max(height, width):
+            return cls(turn=turn)
+        side = int(min(WINDOW * size, max(height, width)))
+        left, top = (face[:, :2].mean(axis=0) - side / 2).astype(int)
+        left, top = max(0, min(left, width - side)), max(0, min(top, height - side))
+        return cls(int(left), int(top), side, turn)
+
+    def fits(self, face: np.ndarray, frame: np.ndarray) -> bool:
+        """Is the face still well inside, and of the size that the window was made for?"""
+        size = extent(face)
+        if not self.side:
+            return size > LARGE / GROWN * max(frame.shape[:2])
+        if not 1 / GROWN < self.side / WINDOW / size < GROWN:
+            return False
+        wanted = Window.about(face, frame)
+        return max(abs(wanted.left - self.left), abs(wanted.top - self.top)) < STRAY * size
+
+
+def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
+    """RGB frames of one video -> the followed face's (478, 3) pixels, or None where it is not seen.
+
+    The largest face of the first frame that shows one; where it is lost, the one most like it in place and size.
+    """
+    follower = Follower()
+    try:
+        for frame in frames:
+            yield follower.push(frame)
+    finally:
+        follower.close()
+
+
+class Follower:
+    """`follow_face`, pushed frame by frame. One video, one thread; close it."""
+
+    def __init__(self) -> None:
+        self._tracker: Mesh | None = Mesh(follow=True)
+        self._finder: Mesh | None = None
+        self._window = Window()
+        self._shape: tuple[int, ...] = ()
+        self._last: np.ndarray | None = None  # where the face was last seen
+        self._lost_for = 0
+
+    def push(self, frame: np.ndarray) -> np.ndarray | None:
+        """(H, W, 3) uint8 RGB -> (478, 3) pixels or None."""
+        if frame.shape != self._shape:
+            self._show(Window())
+            self._shape, self._last = frame.shape, None
+        face = self._tracked(frame)
+        if face is not None and (self._last is None or self._lost_for) and not self._confirmed(frame, face):
+            self._show(None)
+            face = None
+        if face is None or not self._window.fits(face, frame):
+            face = self._found(frame, face)
+        if face is None:
+            self._lost_for += 1
+            return None
+        self._lost_for = 0
+        self._last = face
+        inside = (face[:, :2] >= 0).all(axis=1) & (face[:, :2] < [frame.shape[1], frame.shape[0]]).all(axis=1)
+        return face if inside.mean() >= INSIDE else None
+
+    def _tracked(self, frame: np.ndarray) -> np.ndarray | None:
+        self._tracker = self._tracker or Mesh(follow=True)
+        faces = self._tracker(self._window.cut(frame))
+        return self._window.back(faces[0], frame) if faces else None
+
+    def _confirmed(self, frame: np.ndarray, face: np.ndarray) -> bool:
+        """Is what the tracker begins with a face? On a wall it may see one, and stay there."""
+        self._finder = self._finder or Mesh()
+        again = look_again(self._finder, frame, face)
+        return again is not None and again.trusted
+
+    def _found(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray | None:
+        """Find the face anew, and show the tracker a window about it."""
+        if face is None:
+            known = self._search(frame)
+            if not known:
+                return None
+            face = min(known, key=self._unlike).landmarks
+        window = Window.about(face, frame)
+        if window != self._window:
+            self._show(window)
+            again = self._tracked(frame)
+            face = face if again is None else again
+        return face
+
+    def _search(self, frame: np.ndarray) -> list[Face]:
+        self._finder = self._finder or Mesh()
+        if self._lost_for % (SEARCH_EVERY if self._lost_for < SEARCH_LESS else SEARCH_LESS) == 0:
+            # Someone upright comes back upright.
+            turns = TURNS if self._last is None else (self._window.turn,)
+            return [face for face in search(self._finder, frame, turns) if face.trusted]
+        # In between only where it was, so that a long way without a face costs little.
+        face = look_again(self._finder, frame, self._last) if self._last is not None else None
+        return [face] if face and face.trusted else []
+
+    def _unlike(self, face: Face) -> float:
+        """0 for the face that was followed; before there is one, the largest comes first."""
+        size = extent(face.landmarks)
+        if self._last is None:
+            return -size
+        before = extent(self._last)
+        far = float(np.linalg.norm((face.landmarks - self._last)[:, :2].mean(axis=0))) / before
+        return far if SIMILAR[0] < size / before < SIMILAR[1] else far + 10
+
+    def _show(self, window: Window | None) -> None:
+        """From now on the tracker sees this (None: the same) and looks anew: where the face was tells it nothing."""
+        if window != self._window and self._tracker:
+            self._tracker.close()
+            self._tracker = None
+        self._window = window or self._window
+
+    def close(self) -> None:
+        for mesh in (self._tracker, self._finder):
+            if mesh:
+                mesh.close()

@@ -1,0 +1,1 @@
+"""Containers, pictures and sound <-> files: `files` (atomic writes), `container`, `picture`, `read`, `write`."""

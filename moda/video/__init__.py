@@ -1,1 +1,0 @@
-"""Pictures, frames and sound <-> files: `picture`, `read`, `write`."""

@@ -1,0 +1,124 @@
+"""config.json of a model folder as types, and the one registry of what a model can be made of.
+
+A model is three parts of one space: encoder (sound to features), generator (features to Motion), renderer (Motion to
+frames). Each kind of part is a class here: its name, its numbers, and how it is loaded from the model's folder. A new
+kind is one class, and its place in `Encoder`, `Generator` or `Renderer`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from moda import validation
+from moda.errors import ModaError
+from moda.generator.config import ModelConfig
+
+if TYPE_CHECKING:
+    from moda.audio.encoder import Encoder as AnyEncoder
+    from moda.generator.generator import Generator as AnyGenerator
+    from moda.render import Renderer as AnyRenderer
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SpeechEncoder(Part):
+    """The embedded log-mel encoder: encoder.json and encoder.safetensors."""
+
+    name: Literal["speech"]
+
+    def load(self, folder: Path, device: str) -> AnyEncoder:
+        from moda.audio.speech import SpeechEncoder
+
+        return SpeechEncoder.load(folder)  # small enough that a processor is the better place for it
+
+
+class HubertEncoder(Part):
+    """HuBERT or wav2vec2 in the folder hubert/, in transformers' layout."""
+
+    name: Literal["hubert"]
+    pre_emphasis: float
+    rest_frames: int
+
+    def load(self, folder: Path, device: str) -> AnyEncoder:
+        from moda.audio.hubert import HubertEncoder
+
+        return HubertEncoder.load(folder / "hubert", device, self.pre_emphasis, self.rest_frames)
+
+
+class MotionGenerator(Part):
+    """MoDA's multi-modal diffusion transformer: generator.safetensors. mean, std: of its motion, see Statistics."""
+
+    name: Literal["mmdit"]
+    config: ModelConfig
+    mean: list[float]
+    std: list[float]
+
+    def load(self, folder: Path, device: str, precision: str) -> AnyGenerator:
+        from moda.weights.load import load_generator
+
+        return load_generator(folder, self, device, precision)
+
+
+class MeshRenderer(Part):
+    """The mesh renderer, which needs no files."""
+
+    name: Literal["mesh"]
+
+    def load(self, folder: Path, device: str, precision: str, size: int) -> AnyRenderer:
+        from moda.render.mesh.renderer import MeshRenderer
+
+        return MeshRenderer(size)
+
+
+class LivePortraitRenderer(Part):
+    """LivePortrait's networks in the folder liveportrait/; it draws 512 pixels whatever is asked for."""
+
+    name: Literal["liveportrait"]
+
+    def load(self, folder: Path, device: str, precision: str, size: int) -> AnyRenderer:
+        from moda.render.liveportrait.renderer import LivePortraitRenderer
+
+        precision = "float32" if precision == "int8" else precision
+        return LivePortraitRenderer.load(folder / "liveportrait", device, precision)
+
+
+Encoder = Annotated[SpeechEncoder | HubertEncoder, Field(discriminator="name")]
+Generator = MotionGenerator
+Renderer = Annotated[MeshRenderer | LivePortraitRenderer, Field(discriminator="name")]
+
+
+class Description(BaseModel):
+    """What config.json says of a model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoder: Encoder
+    generator: Generator
+    renderer: Renderer
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        """Errors: ModaError that names the file and the field."""
+        found = validation.from_file(cls, folder / "config.json")
+        rest = getattr(found.encoder, "rest_frames", 0)
+        if rest != found.generator.config.rest_frames:
+            raise ModaError(
+                f"{folder / 'config.json'}: the encoder ends with {rest} frames of rest, but the generator wants "
+                f"{found.generator.config.rest_frames}"
+            )
+        return found
+
+    def with_renderer(self, name: str | None) -> Description:
+        """The same model with another renderer. Errors: a ModaError that lists the names."""
+        if name is None:
+            return self
+        kinds = {
+            kind.model_fields["name"].annotation.__args__[0]: kind for kind in get_args(get_args(Renderer)[0])
+        }
+        validation.check_choice("renderer", name, tuple(kinds))
+        return self.model_copy(update={"renderer": kinds[name](name=name)})
