@@ -34,7 +34,11 @@ def load_net(folder: Path) -> SpeechNet:
 
 
 def encoder_for(
-    net: SpeechNet, takes: list[Take], hidden: dict[str, np.ndarray], without: str | None = None, report: bool = False
+    net: SpeechNet,
+    takes: list[Take],
+    hidden: dict[str, np.ndarray],
+    without: str | None = None,
+    report: bool = False,
 ) -> SpeechEncoder:
     """The encoder whose lips and measures come from all people but `without` (and those that nothing is learned from)."""
     ridge = Ridge(takes, hidden, STRENGTH)
@@ -82,12 +86,21 @@ def encoder_for(
         voice=VOICE,
     )
     if report:
-        print("gain of the width", calibration.lip_gain, "gap", np.round(knots_from, 3), "->", np.round(knots_to, 3))
+        print(
+            "gain of the width",
+            calibration.lip_gain,
+            "gap",
+            np.round(knots_from, 3),
+            "->",
+            np.round(knots_to, 3),
+        )
     return SpeechEncoder(told_net, calibration)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)

@@ -1,6 +1,6 @@
 """The speech encoder's training: a small network learns what Whisper's early layers hear, a voice, sounds and lips.
 
-    python -m recipes.encoder WORK CONFIG      writes WORK/(CONFIG's name): checkpoint, losses, model/net.pt
+python -m recipes.encoder WORK CONFIG      writes WORK/(CONFIG's name): checkpoint, losses, model/net.pt
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class EncoderModule(nn.Module):
         lips = (heard.lips - batch["lips"]).square()
         classes = batch["sounds"].long()
         told = (classes >= 0).sum().clamp_min(1)
-        sounds = F.cross_entropy(heard.phones.flatten(0, 2).float(), classes.flatten(), ignore_index=-1, reduction="sum")
+        sounds = F.cross_entropy(
+            heard.phones.flatten(0, 2).float(), classes.flatten(), ignore_index=-1, reduction="sum"
+        )
         jaw_known = batch["jaw"].isfinite()
         jaw = torch.where(jaw_known, heard.jaw[..., 0] - batch["jaw"].nan_to_num(), 0).square().sum()
         return {
@@ -192,7 +194,9 @@ class EncoderTask:
         for name, corpus in self.corpora.items():
             random = np.random.default_rng(0)
             for clip in self.held[name]:
-                batch = self.collate([cut(corpus, clip, *self.config.context, random)], torch.Generator().manual_seed(0))
+                batch = self.collate(
+                    [cut(corpus, clip, *self.config.context, random)], torch.Generator().manual_seed(0)
+                )
                 batch["color"].zero_()
                 batch["masked"].zero_()
                 for key, value in module(batch).items():
@@ -221,7 +225,9 @@ def run(net: SpeechNet, sound: np.ndarray):
     return net(torch.from_numpy(np.concatenate([edges[0], mel, edges[1]]))[None])
 
 
-def cut(corpus: Corpus, clip: int, behind: int, ahead: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+def cut(
+    corpus: Corpus, clip: int, behind: int, ahead: int, random: np.random.Generator
+) -> dict[str, np.ndarray]:
     """LENGTH frames of a clip with their context; beyond its ends is silence of which nothing is known."""
     first, last = corpus.starts[clip] // SAMPLES_PER_FRAME, corpus.ends[clip] // SAMPLES_PER_FRAME
     frames = int(last - first)
@@ -286,7 +292,9 @@ def _video(work: Path):
 def main() -> None:
     import logging
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("config", type=Path)
     options = parser.parse_args()

@@ -77,11 +77,17 @@ class Ridge:
             for take in takes:
                 if take.person == person:
                     x, y = take.pairs(self._design(features[take.name]))
-                    a, b, count = a + x.T @ x, b + x.T @ (y.astype(np.float64) * scale[person]), count + len(x)
+                    a, b, count = (
+                        a + x.T @ x,
+                        b + x.T @ (y.astype(np.float64) * scale[person]),
+                        count + len(x),
+                    )
             self.sums[person] = (a * count**-0.5, b * count**-0.5)
 
     def _design(self, features: np.ndarray) -> np.ndarray:
-        return np.concatenate([(features - self.mean) / self.std, np.ones((len(features), 1))], axis=1).astype(np.float64)
+        return np.concatenate(
+            [(features - self.mean) / self.std, np.ones((len(features), 1))], axis=1
+        ).astype(np.float64)
 
     def fit(self, without: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """-> weight (D, 33), bias (33,) on the features as they are."""
@@ -137,7 +143,9 @@ def leave_out(
     return best
 
 
-def offsets(takes: list[Take], features: dict[str, np.ndarray], strength: float = 300.0, reach: int = 5) -> None:
+def offsets(
+    takes: list[Take], features: dict[str, np.ndarray], strength: float = 300.0, reach: int = 5
+) -> None:
     """Set every take's lag to where a ridge on all other people fits best."""
     ridge = Ridge(takes, features, strength)
     for person in ridge.sums:
@@ -150,7 +158,9 @@ def offsets(takes: list[Take], features: dict[str, np.ndarray], strength: float 
             found = {}
             for k in range(-reach, reach + 1):
                 pairs = [t.pairs(told[t.name], t.lag + k) for t in group]
-                found[k] = correlation(np.concatenate([a for a, _ in pairs]), np.concatenate([gap(b) for _, b in pairs]))
+                found[k] = correlation(
+                    np.concatenate([a for a, _ in pairs]), np.concatenate([gap(b) for _, b in pairs])
+                )
             best = max(found, key=lambda k: (round(found[k], 3), -abs(k)))
             for take in group:
                 take.lag += best
@@ -160,7 +170,14 @@ def load_people(work: Path) -> list[Take]:
     with np.load(work / "people.npz") as file:
         rows = list(zip(file["names"], file["people"], file["languages"], file["lags"], strict=True))
         return [
-            Take(str(n), str(p), str(g), file[f"{n}/sound"].astype(np.float32) / 32768, file[f"{n}/lips"], int(lag))
+            Take(
+                str(n),
+                str(p),
+                str(g),
+                file[f"{n}/sound"].astype(np.float32) / 32768,
+                file[f"{n}/lips"],
+                int(lag),
+            )
             for n, p, g, lag in rows
         ]
 
@@ -170,7 +187,9 @@ def main() -> None:
     from moda.audio.whisper import WhisperEncoder
     from moda.face.tracking import landmarks_of, motion_of
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
@@ -193,7 +212,9 @@ def main() -> None:
         sound = read_audio(path)
         heard = encoder.features(sound)[:, 0]
         n = min(len(heard), len(lips))
-        takes.append(Take(path.stem, row["person"], row["language"], sound, lips[:n], int(row["lag_frames"] or 0)))
+        takes.append(
+            Take(path.stem, row["person"], row["language"], sound, lips[:n], int(row["lag_frames"] or 0))
+        )
         features[path.stem] = heard[:n]
     for reach in (5, 2):
         offsets(takes, features, reach=reach)

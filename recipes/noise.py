@@ -40,7 +40,10 @@ def _slow(n: int, random: Random, hertz: float, low: float = 0.0) -> np.ndarray:
 def steady(seconds: float, random: Random) -> np.ndarray:
     """White to brown, at times swelling: fans, hiss, wind."""
     n = int(seconds * RATE)
-    return _peak(colored(n, random, random.uniform(-0.5, 2.2)) * _slow(n, random, random.uniform(0.2, 3), random.uniform(0.1, 1)))
+    return _peak(
+        colored(n, random, random.uniform(-0.5, 2.2))
+        * _slow(n, random, random.uniform(0.2, 3), random.uniform(0.1, 1))
+    )
 
 
 def hum(seconds: float, random: Random) -> np.ndarray:
@@ -63,7 +66,11 @@ def traffic(seconds: float, random: Random) -> np.ndarray:
         x = x + random.uniform(0.3, 1) * np.exp(-(((t - at) / width) ** 2)) * colored(n, random, 1.0)
     if random.random() < 0.3:
         at, long = random.uniform(0, seconds), random.uniform(0.2, 1)
-        horn = sum(np.sin(2 * np.pi * f * k * t) / k for f in (random.uniform(300, 450), random.uniform(380, 520)) for k in (1, 2, 3))
+        horn = sum(
+            np.sin(2 * np.pi * f * k * t) / k
+            for f in (random.uniform(300, 450), random.uniform(380, 520))
+            for k in (1, 2, 3)
+        )
         x = x + 0.2 * horn * ((t > at) & (t < at + long))
     return _peak(x)
 
@@ -80,17 +87,38 @@ def bursts(seconds: float, random: Random, rate: float, low: float, high: float,
 
 
 def applause(seconds: float, random: Random) -> np.ndarray:
-    x = bursts(seconds, random, random.uniform(20, 600), random.uniform(300, 900), random.uniform(2500, 6500), random.uniform(0.003, 0.012))
+    x = bursts(
+        seconds,
+        random,
+        random.uniform(20, 600),
+        random.uniform(300, 900),
+        random.uniform(2500, 6500),
+        random.uniform(0.003, 0.012),
+    )
     return _peak(x * _slow(len(x), random, 0.5, 0.3))
 
 
 def keys(seconds: float, random: Random) -> np.ndarray:
     """A keyboard, or steps, knocks, a clock."""
-    return bursts(seconds, random, random.uniform(1, 11), random.uniform(80, 1500), random.uniform(2000, 7500), random.uniform(0.002, 0.03))
+    return bursts(
+        seconds,
+        random,
+        random.uniform(1, 11),
+        random.uniform(80, 1500),
+        random.uniform(2000, 7500),
+        random.uniform(0.002, 0.03),
+    )
 
 
 def rain(seconds: float, random: Random) -> np.ndarray:
-    return bursts(seconds, random, random.uniform(500, 4000), random.uniform(500, 2000), 7500, random.uniform(0.0005, 0.003))
+    return bursts(
+        seconds,
+        random,
+        random.uniform(500, 4000),
+        random.uniform(500, 2000),
+        7500,
+        random.uniform(0.0005, 0.003),
+    )
 
 
 def breath(seconds: float, random: Random) -> np.ndarray:
@@ -104,7 +132,11 @@ def breath(seconds: float, random: Random) -> np.ndarray:
         rise = random.uniform(0.2, 0.8)
         shape = np.interp((t - at) / long, [0, rise, 1], [0, 1, 0], left=0, right=0)
         center = random.uniform(400, 3500)
-        x += random.uniform(0.3, 1) * shape * band(random.standard_normal(n), center * 0.5, center * random.uniform(1.3, 2))
+        x += (
+            random.uniform(0.3, 1)
+            * shape
+            * band(random.standard_normal(n), center * 0.5, center * random.uniform(1.3, 2))
+        )
         at += long + random.uniform(0.1, 1.5)
     return _peak(x + 1e-4 * random.standard_normal(n))
 
@@ -115,15 +147,27 @@ def beeps(seconds: float, random: Random) -> np.ndarray:
     x = np.zeros(n)
     at = random.uniform(0, 0.5)
     repeat = random.random() < 0.5
-    f, long, gap, slide = random.uniform(300, 4000), random.uniform(0.05, 0.6), random.uniform(0.05, 0.8), random.normal(0, 0.6)
+    f, long, gap, slide = (
+        random.uniform(300, 4000),
+        random.uniform(0.05, 0.6),
+        random.uniform(0.05, 0.8),
+        random.normal(0, 0.6),
+    )
     while at < seconds:
         if not repeat:
-            f, long, gap, slide = random.uniform(300, 5000), random.uniform(0.04, 0.5), random.uniform(0.02, 0.6), random.normal(0, 0.6)
+            f, long, gap, slide = (
+                random.uniform(300, 5000),
+                random.uniform(0.04, 0.5),
+                random.uniform(0.02, 0.6),
+                random.normal(0, 0.6),
+            )
         m = min(int(long * RATE), n - int(at * RATE))
         if m > 16:
             u = np.arange(m) / m
             phase = 2 * np.pi * np.cumsum(f * 2 ** (slide * u)) / RATE
-            x[int(at * RATE) :][:m] += np.hanning(m) ** random.uniform(0.1, 1) * (np.sin(phase) + 0.3 * np.sin(2 * phase))
+            x[int(at * RATE) :][:m] += np.hanning(m) ** random.uniform(0.1, 1) * (
+                np.sin(phase) + 0.3 * np.sin(2 * phase)
+            )
         at += long + gap
     return _peak(x)
 
@@ -135,23 +179,34 @@ def music(seconds: float, random: Random) -> np.ndarray:
     beat = 60 / random.uniform(60, 160)
     key = random.uniform(110, 330)
     scale = np.array([0, 2, 4, 5, 7, 9, 11] if random.random() < 0.5 else [0, 2, 3, 5, 7, 8, 10])
-    parts = [(random.choice([0.5, 1, 2]), random.choice([1, 2, 4]), random.integers(1, 4)) for _ in range(random.integers(1, 4))]
+    parts = [
+        (random.choice([0.5, 1, 2]), random.choice([1, 2, 4]), random.integers(1, 4))
+        for _ in range(random.integers(1, 4))
+    ]
     for length, octave, voices in parts:
         harmonics = random.uniform(0, 1, 12) / np.arange(1, 13) ** random.uniform(0.3, 2)
         attack, decay = random.uniform(0.003, 0.15), random.uniform(0.15, 3)
-        vibrato, level, degree = random.choice([0, 0.003, 0.012]), random.uniform(0.2, 1), int(random.integers(0, 7))
+        vibrato, level, degree = (
+            random.choice([0, 0.003, 0.012]),
+            random.uniform(0.2, 1),
+            int(random.integers(0, 7)),
+        )
         at = 0.0
         while at < seconds:
             degree = int(np.clip(degree + random.integers(-2, 3), -5, 12))
             m = int(RATE * length * beat * random.choice([0.5, 1, 1, 2]))
             if random.random() < 0.85:
                 t = np.arange(m) / RATE
-                envelope = np.minimum(t / attack, 1) * np.exp(-t / decay) * np.minimum((m / RATE - t) / 0.01, 1)
+                envelope = (
+                    np.minimum(t / attack, 1) * np.exp(-t / decay) * np.minimum((m / RATE - t) / 0.01, 1)
+                )
                 for voice in range(voices):
                     step = degree + 2 * voice
                     f = key * octave / 2 * 2 ** ((scale[step % 7] + 12 * (step // 7)) / 12)
                     phase = 2 * np.pi * f * (t + vibrato * np.sin(2 * np.pi * 5.5 * t) / 20)
-                    tone = sum(h * np.sin((k + 1) * phase) for k, h in enumerate(harmonics) if f * (k + 1) < 7500)
+                    tone = sum(
+                        h * np.sin((k + 1) * phase) for k, h in enumerate(harmonics) if f * (k + 1) < 7500
+                    )
                     x[int(at * RATE) :][:m] += level * envelope * tone
             at += m / RATE
     x = x[:n] / (np.abs(x[:n]).max() + 1e-9)
@@ -159,7 +214,11 @@ def music(seconds: float, random: Random) -> np.ndarray:
         for k in range(int(seconds / beat * 2)):
             m = min(int(0.15 * RATE), n - int(k * beat / 2 * RATE))
             if m > 0:
-                x[int(k * beat / 2 * RATE) :][:m] += random.uniform(0.1, 0.6) * random.standard_normal(m) * np.exp(-np.arange(m) / RATE / random.uniform(0.01, 0.05))
+                x[int(k * beat / 2 * RATE) :][:m] += (
+                    random.uniform(0.1, 0.6)
+                    * random.standard_normal(m)
+                    * np.exp(-np.arange(m) / RATE / random.uniform(0.01, 0.05))
+                )
     return _peak(x)
 
 

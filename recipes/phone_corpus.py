@@ -59,7 +59,9 @@ def recorded(speech: Path, out: Path, english: dict[str, str]):
 def main() -> None:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
@@ -84,7 +86,13 @@ def main() -> None:
         classes.append(sounds_of(segments, len(sound) // SAMPLES_PER_FRAME))
     print(len(names), "clips", sum(map(len, sounds)) / SAMPLE_RATE / 60, "minutes", flush=True)
     ends = np.cumsum([len(s) for s in sounds])
-    np.savez(options.out / "clips.npz", sound=np.concatenate(sounds), ends=ends, names=names, sounds=np.concatenate(classes))
+    np.savez(
+        options.out / "clips.npz",
+        sound=np.concatenate(sounds),
+        ends=ends,
+        names=names,
+        sounds=np.concatenate(classes),
+    )
     store_teacher(options.out, sounds, options.teacher)
 
 

@@ -51,7 +51,9 @@ def clips_of(folder: Path, random: np.random.Generator, limit: int | None = None
             for k, piece in enumerate(np.array_split(sound, pieces)):
                 yield f"{name}#{k}", piece
             continue
-        if held and (sum(map(len, held)) + len(sound) > LENGTH or held_name.rsplit("/", 1)[0] != name.rsplit("/", 1)[0]):
+        if held and (
+            sum(map(len, held)) + len(sound) > LENGTH or held_name.rsplit("/", 1)[0] != name.rsplit("/", 1)[0]
+        ):
             yield held_name, np.concatenate(held)
             held = []
         held_name = held_name if held else name
@@ -85,7 +87,9 @@ def store_teacher(out: Path, sounds: list[np.ndarray], teacher: Path) -> None:
 def main() -> None:
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kind", choices=("speech", "noise"))
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")

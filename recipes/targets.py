@@ -52,7 +52,11 @@ def prepare(work: Path, teacher: Path, data: Path) -> None:
     takes = load_people(work)
     heard = {t.name: directions(encoder.features(t.sound))[: len(t.lips)] for t in takes}
     by_sound = {id(t.sound): heard[t.name] for t in takes}
-    print("teacher, people left out:", leave_out(takes, lambda s: neighbors(by_sound[id(s)], AROUND, AROUND), (STRENGTH,)), flush=True)
+    print(
+        "teacher, people left out:",
+        leave_out(takes, lambda s: neighbors(by_sound[id(s)], AROUND, AROUND), (STRENGTH,)),
+        flush=True,
+    )
     ridge = Ridge(takes, {k: neighbors(v, AROUND, AROUND) for k, v in heard.items()}, STRENGTH)
     weight, bias = (a.astype(np.float32) for a in ridge.fit())
 
@@ -67,11 +71,19 @@ def prepare(work: Path, teacher: Path, data: Path) -> None:
             speaking = voice_of(sound[a:b])[: len(seen)]
             told.append(seen.astype(np.float16))
             soft = np.convolve(np.pad(speaking.astype(np.float32), 1, "edge"), np.ones(3) / 3, "valid")
-            lips.append(((neighbors(seen, AROUND, AROUND) @ weight + bias) * soft[:, None]).astype(np.float32))
+            lips.append(
+                ((neighbors(seen, AROUND, AROUND) @ weight + bias) * soft[:, None]).astype(np.float32)
+            )
             voice.append(speaking)
         out[f"{name}_directions"], lips_of[name] = np.concatenate(told), np.concatenate(lips)
         out[f"{name}_voice"] = np.concatenate(voice)
-        print(name, len(out[f"{name}_voice"]), "frames, voice in", float(out[f"{name}_voice"].mean()), flush=True)
+        print(
+            name,
+            len(out[f"{name}_voice"]),
+            "frames, voice in",
+            float(out[f"{name}_voice"].mean()),
+            flush=True,
+        )
     speaking = lips_of["speech"][out["speech_voice"] > 0]
     mean, scale = speaking.mean(0), speaking.std(0) + 1e-4
     for name, lips in lips_of.items():
@@ -95,13 +107,17 @@ def _jaw(work: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
         pieces = [i for i, n in enumerate(names) if n.startswith(f"blendshapes/blendshapes/{path.stem}#")]
         frames = int(lengths[pieces].sum())
         at = (np.arange(frames) + 0.5) / FPS
-        jaw[starts[pieces[0]] : starts[pieces[0]] + frames] = np.interp(at, (np.arange(len(weights)) + 0.5) / JAW_FPS, weights)
+        jaw[starts[pieces[0]] : starts[pieces[0]] + frames] = np.interp(
+            at, (np.arange(len(weights)) + 0.5) / JAW_FPS, weights
+        )
     scale = np.nanstd(jaw)
     return (jaw - np.nanmean(jaw)) / scale, np.array([np.nanmean(jaw), scale])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moda.audio.encoder import encode
 from moda.audio.mel import slaney_filters
 from moda.constants import SAMPLES_PER_FRAME
 from moda.errors import ModaError
@@ -30,7 +31,9 @@ PREFIXES = ("model.encoder.", "encoder.", "")  # how files name the encoder
 def log_mel(wave: Tensor) -> Tensor:
     """(n,) at 16 kHz -> (80, n // 160): log10 of mel power, within 8 of the largest, then (x + 4) / 4."""
     window = torch.hann_window(WINDOW, dtype=wave.dtype)
-    spectrum = torch.stft(wave, WINDOW, HOP, window=window, center=True, pad_mode="reflect", return_complex=True)
+    spectrum = torch.stft(
+        wave, WINDOW, HOP, window=window, center=True, pad_mode="reflect", return_complex=True
+    )
     power = spectrum[:, :-1].abs().square()
     filters = torch.from_numpy(slaney_filters(WINDOW)).to(power.dtype)
     mel = (filters.T @ power).clamp_min(1e-10).log10()
@@ -100,7 +103,9 @@ class WhisperEncoder:
     def __init__(self, net: WhisperNet, use: Sequence[int] = (2, 3, 4)) -> None:
         """use: which layers, 0 is the stem. Errors: ModaError for one that the net does not have."""
         if not use or min(use) < 0 or max(use) > len(net.layers):
-            raise ModaError(f"the Whisper layers {list(use)} are asked for, but 0 to {len(net.layers)} are there")
+            raise ModaError(
+                f"the Whisper layers {list(use)} are asked for, but 0 to {len(net.layers)} are there"
+            )
         self.net, self.use = net, tuple(use)
         self.layers, self.width = len(use), net.conv1.out_channels
 
@@ -120,24 +125,12 @@ class WhisperEncoder:
         net = WhisperNet.from_tensors(read_tensors(path), max(use), str(path))
         return cls(net.to(device), use)
 
-    def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n,) float32 pieces at 16 kHz -> (frames, layers, width) float32, round(n_total / 640) frames in all.
+    def stream(self) -> WhisperStream:
+        return WhisperStream(self)
 
-        A piece of 20 s sees two seconds to either side; whole sounds of up to 20 s are seen at once.
-        """
-        size, margin = PIECE_FRAMES * SAMPLES_PER_FRAME, OVERLAP * SAMPLES_PER_FRAME
-        held, before = np.zeros(0, np.float32), 0  # samples kept; how many of them are context
-        for piece in pieces:
-            held = np.concatenate([held, np.asarray(piece, np.float32)])
-            while len(held) >= before + size + margin:
-                frames = before // SAMPLES_PER_FRAME
-                yield self.features(held[: before + size + margin])[frames : frames + PIECE_FRAMES]
-                start = max(0, before + size - margin)
-                before, held = before + size - start, held[start:]
-        frames = round((len(held) - before) / SAMPLES_PER_FRAME)
-        if frames > 0:
-            start = before // SAMPLES_PER_FRAME
-            yield self.features(held)[start : start + frames]
+    def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(n,) float32 pieces at 16 kHz -> (frames, layers, width) float32, round(n_total / 640) frames in all."""
+        return encode(self, pieces)
 
     @torch.inference_mode()
     def features(self, wave: np.ndarray) -> np.ndarray:
@@ -149,6 +142,37 @@ class WhisperEncoder:
         states = self.net(mel[None])
         chosen = torch.stack([states[k] for k in self.use], dim=2)[0]  # (2 frames, layers, width)
         return chosen.unflatten(0, (-1, 2)).mean(1)[:frames].cpu().numpy()
+
+
+class WhisperStream:
+    """One sound on its way through Whisper, 20 s at a time, each with two seconds to either side; see
+    moda.audio.encoder. Sounds of up to 20 s are seen at once."""
+
+    def __init__(self, encoder: WhisperEncoder) -> None:
+        self._encoder = encoder
+        self._held = np.zeros(0, np.float32)
+        self._before = 0  # of the samples held, how many are context
+
+    def push(self, wave: np.ndarray) -> np.ndarray:
+        size, margin = PIECE_FRAMES * SAMPLES_PER_FRAME, OVERLAP * SAMPLES_PER_FRAME
+        self._held = np.concatenate([self._held, np.asarray(wave, np.float32)])
+        parts = [np.zeros((0, self._encoder.layers, self._encoder.width), np.float32)]
+        while len(self._held) >= self._before + size + margin:
+            first = self._before // SAMPLES_PER_FRAME
+            found = self._encoder.features(self._held[: self._before + size + margin])
+            parts.append(found[first : first + PIECE_FRAMES])
+            start = max(0, self._before + size - margin)
+            self._before, self._held = self._before + size - start, self._held[start:]
+        return np.concatenate(parts)
+
+    def flush(self) -> np.ndarray:
+        frames = round((len(self._held) - self._before) / SAMPLES_PER_FRAME)
+        first = self._before // SAMPLES_PER_FRAME
+        found = self._encoder.features(self._held)[first : first + frames] if frames > 0 else None
+        self._held, self._before = self._held[:0], 0
+        return (
+            np.zeros((0, self._encoder.layers, self._encoder.width), np.float32) if found is None else found
+        )
 
 
 def _from_hub(name: str) -> Path:

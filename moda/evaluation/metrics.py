@@ -56,7 +56,9 @@ def mouth_distance(made: Motion, real: Motion, lag: int = 0) -> float:
 
 def closure(motion: Motion) -> np.ndarray:
     """-> (T, 2) how far the right and the left eye are closed; 1 is whole."""
-    return (motion.exp[:, [LIDS.start, LIDS.start + 2], 1] - motion.exp[:, [LIDS.start + 1, LIDS.start + 3], 1]) / LID_APERTURE
+    return (
+        motion.exp[:, [LIDS.start, LIDS.start + 2], 1] - motion.exp[:, [LIDS.start + 1, LIDS.start + 3], 1]
+    ) / LID_APERTURE
 
 
 def blink_spans(motion: Motion) -> list[tuple[int, int]]:
@@ -151,7 +153,9 @@ def silence(motion: Motion, wave: np.ndarray, level: float = 1e-3, after: int = 
     return float(lip_gap(motion.exp)[:frames][quiet].mean()) if quiet.any() else float("nan")
 
 
-def meetings(gap: np.ndarray, spans: Sequence[tuple[float, float]], closed: float = CLOSED, slack: int = 1) -> float:
+def meetings(
+    gap: np.ndarray, spans: Sequence[tuple[float, float]], closed: float = CLOSED, slack: int = 1
+) -> float:
     """Part of the spans (start, end in seconds; of p, b and m) within which, or `slack` frames around, the lips meet."""
     met = []
     for start, end in spans:

@@ -21,9 +21,14 @@ class RunConfig(BaseModel):
     out: Path = Field(description="folder of the run: cache, checkpoint, losses, model/ (ready for --model)")
     data: list[Path] = Field(min_length=1, description="datasets, as `moda data prepare` writes them")
     speech: list[Path] = Field([], description="folders with speech alone")
+    speech_files: int = Field(
+        0, ge=0, description="at most so many files of each folder, evenly chosen; 0: all"
+    )
     noise: list[Path] = Field([], description="folders with sounds without a voice: lips stay at rest")
     encoder: str = Field("embedded", description="folder of the speech encoder, or embedded")
-    initial: str | None = Field(None, description="model folder, or embedded, whose weights the run starts from")
+    initial: str | None = Field(
+        None, description="model folder, or embedded, whose weights the run starts from"
+    )
     hold_out: list[str] = Field([], description="people of the datasets to validate with instead")
     model: dict = Field(description="the network, see moda.generator.config.ModelConfig")
     generator: GeneratorConfig = GeneratorConfig()

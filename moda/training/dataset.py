@@ -1,7 +1,7 @@
 """A dataset: a folder of clips, one small file each, and dataset.json that says where they came from and what was refused.
 
-    clips/NAME.npz: motion (T, 70) explicit space, 25 fps; identity (21, 3); wave (n,) int16 at 16 kHz; lag: by how many
-    frames the picture comes after the sound; person; source: file and seconds
+clips/NAME.npz: motion (T, 70) explicit space, 25 fps; identity (21, 3); wave (n,) int16 at 16 kHz; lag: by how many
+frames the picture comes after the sound; person; source: file and seconds
 """
 
 from __future__ import annotations
@@ -61,11 +61,15 @@ def items(folders: Iterable[Path]) -> Iterator[Item]:
     """The clips of datasets, by name. Errors: ModaError for a folder that is none."""
     for folder in folders:
         if not (folder / "dataset.json").is_file():
-            raise ModaError(f"{folder} is no dataset: it has no dataset.json (make one: moda data prepare VIDEOS -o DATASET)")
+            raise ModaError(
+                f"{folder} is no dataset: it has no dataset.json (make one: moda data prepare VIDEOS -o DATASET)"
+            )
         for path in sorted((folder / "clips").glob("*.npz")):
             with np.load(path, allow_pickle=False) as file:
                 wave = file["wave"].astype(np.float32) / 32768
-                yield Item(path, str(file["person"]), file["motion"], file["identity"], wave, int(file["lag"]))
+                yield Item(
+                    path, str(file["person"]), file["motion"], file["identity"], wave, int(file["lag"])
+                )
 
 
 def prepare(
@@ -80,7 +84,9 @@ def prepare(
     people: video's name -> person; a video without one is a person of its own, named after the file.
     Errors: ModaError if there are no videos, or none could be used.
     """
-    paths = sorted({p for v in videos for p in (v.rglob("*") if v.is_dir() else [v]) if p.suffix.lower() in VIDEO})
+    paths = sorted(
+        {p for v in videos for p in (v.rglob("*") if v.is_dir() else [v]) if p.suffix.lower() in VIDEO}
+    )
     if not paths:
         raise ModaError(f"there is no video in {', '.join(map(str, videos))}")
     (out / "clips").mkdir(parents=True, exist_ok=True)
@@ -145,12 +151,20 @@ def _prepare_one(job: tuple[Path, Path, str]) -> list[Found]:
         if end - start < SHORTEST:
             found.append(Found(path.name, start, end, person=person, reason=f"shorter than {SHORTEST:g} s"))
             continue
-        name = path.stem if not found and last - first == len(times) else f"{path.stem}_{round(start * FPS):06d}"
-        found.append(_store(path, out / "clips" / f"{name}.npz", person, times[first:last], landmarks[first:last], wave))
+        name = (
+            path.stem if not found and last - first == len(times) else f"{path.stem}_{round(start * FPS):06d}"
+        )
+        found.append(
+            _store(
+                path, out / "clips" / f"{name}.npz", person, times[first:last], landmarks[first:last], wave
+            )
+        )
     return found or [Found(path.name, 0, 0, person=person, reason="no face was found")]
 
 
-def _store(path: Path, stored: Path, person: str, times: np.ndarray, landmarks: np.ndarray, wave: np.ndarray) -> Found:
+def _store(
+    path: Path, stored: Path, person: str, times: np.ndarray, landmarks: np.ndarray, wave: np.ndarray
+) -> Found:
     from moda.audio.speech import SpeechEncoder
     from moda.face.tracking import motion_of
     from moda.motion.explicit import lip_gap
@@ -171,7 +185,15 @@ def _store(path: Path, stored: Path, person: str, times: np.ndarray, landmarks: 
         return Found(**(asdict(base) | {"reason": reason, "lag": lag, "r": r}))
     part = stored.with_suffix(".part.npz")
     sound = np.int16(np.clip(wave, -1, 1) * 32767)
-    np.savez(part, motion=motion.to_array(), identity=identity, wave=sound, lag=lag, person=person, source=str(path))
+    np.savez(
+        part,
+        motion=motion.to_array(),
+        identity=identity,
+        wave=sound,
+        lag=lag,
+        person=person,
+        source=str(path),
+    )
     part.replace(stored)
     return Found(**(asdict(base) | {"clip": stored.name, "lag": lag, "r": round(r, 3)}))
 
@@ -201,6 +223,8 @@ def best_lag(heard: np.ndarray, seen: np.ndarray, most: int = MAX_LAG) -> tuple[
     scores = {}
     for lag in range(-most, most + 1):
         a, b = heard[max(0, -lag) : n - max(0, lag)], seen[max(0, lag) : n - max(0, -lag)]
-        scores[lag] = float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 and a.std() > 1e-6 and b.std() > 1e-6 else -1.0
+        scores[lag] = (
+            float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 and a.std() > 1e-6 and b.std() > 1e-6 else -1.0
+        )
     best = max(scores, key=lambda lag: (round(scores[lag], 3), -abs(lag)))
     return best, scores[best]

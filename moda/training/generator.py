@@ -30,10 +30,18 @@ class GeneratorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    real_part: float = Field(0.5, ge=0, le=1, description="part of the windows that come from clips as they are")
-    own_lips: float = Field(0.0, ge=0, le=1, description="how far a clip's lips are its own, instead of the encoder's")
-    audio_noise: float = Field(0.1, ge=0, description="deviation of noise on the features, which have about 1 themselves")
-    audio_dropout: float = Field(0.1, ge=0, le=1, description="part of the windows without sound, for guidance")
+    real_part: float = Field(
+        0.5, ge=0, le=1, description="part of the windows that come from clips as they are"
+    )
+    own_lips: float = Field(
+        0.0, ge=0, le=1, description="how far a clip's lips are its own, instead of the encoder's"
+    )
+    audio_noise: float = Field(
+        0.1, ge=0, description="deviation of noise on the features, which have about 1 themselves"
+    )
+    audio_dropout: float = Field(
+        0.1, ge=0, le=1, description="part of the windows without sound, for guidance"
+    )
     emotion_dropout: float = Field(0.1, ge=0, le=1, description="part of the windows without their emotion")
     mouth_weight: float = Field(3.0, ge=0)
     face_weight: float = Field(1.0, ge=0)

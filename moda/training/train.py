@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,13 @@ from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
 from moda.training.config import RunConfig, load
 from moda.training.dataset import SOUND, Item, items
-from moda.training.generator import GeneratorTask
-from moda.training.trainer import Trainer
+from moda.training.generator import GeneratorConfig, GeneratorTask
+from moda.training.trainer import Trainer, TrainerConfig
 from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech
 
 log = logging.getLogger(__name__)
 
+FINETUNE = GeneratorConfig(real_part=1.0, own_lips=1.0, audio_noise=0.2)
 SPEECH_CUT = 30.0  # seconds of one sound file that are used
 ENCODER_FILES = ("encoder.safetensors", "encoder.json")
 
@@ -33,6 +34,38 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
     """
     config = load(path)
     return Trainer(task_of(config), config.training, config.out, progress).run()
+
+
+def finetune(
+    videos: list[Path],
+    out: Path,
+    model: str = "embedded",
+    steps: int = 600,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Teach a model one person from videos of them, a minute or so -> the folder of that person's model.
+
+    The lips become the person's own, the head moves as theirs does. Writes OUT/dataset, OUT/config.json and the run.
+    Errors: ModaError for videos that cannot be used, or a model of another space or encoder.
+    """
+    from moda.pipeline import TalkingHead
+    from moda.training.dataset import prepare
+    from moda.weights import resolve
+
+    person = "finetuned"
+    prepare(videos, out / "dataset", people={p.name: person for p in videos})
+    network = TalkingHead.from_pretrained(model).generator.config
+    config = RunConfig(
+        out=out,
+        data=[out / "dataset"],
+        encoder=str(resolve(model)),
+        initial=model,
+        model=network.to_dict(),
+        generator=FINETUNE,
+        training=TrainerConfig(steps=steps, batch=8, learning_rate=2e-4, warmup=50, ema=0.99, save_every=100),
+    )
+    (out / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return Trainer(task_of(config), config.training, out, progress).run()
 
 
 def task_of(config: RunConfig) -> GeneratorTask:
@@ -57,14 +90,23 @@ def task_of(config: RunConfig) -> GeneratorTask:
     own_lips = config.generator.own_lips
     clips: list[Clip] = []
     for item in items(config.data):
-        clips.append(cache.get(Clip, f"{item.path.resolve()} {own_lips}", lambda item=item: _clip(item, encoder, own_lips)))
-    speech = [cache.get(Speech, f"{p.resolve()} {voice}", lambda p=p, voice=voice: _speech(p, encoder, voice))
-              for voice, folders in ((True, config.speech), (False, config.noise)) for p in _sounds(folders)]  # fmt: skip
-    voiced = len(list(_sounds(config.speech)))
+        clips.append(
+            cache.get(
+                Clip, f"{item.path.resolve()} {own_lips}", lambda item=item: _clip(item, encoder, own_lips)
+            )
+        )
+    speech, silent = (
+        [
+            cache.get(Speech, f"{p.resolve()} {voice}", lambda p=p, voice=voice: _speech(p, encoder, voice))
+            for folder in folders
+            for p in _sounds(folder, config.speech_files)
+        ]
+        for voice, folders in ((True, config.speech), (False, config.noise))
+    )
     known = [clip for clip in clips if clip.person not in config.hold_out]
     if not known:
         raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")
-    windows = Windows(known, speech[:voiced], speech[voiced:], config.network, config.generator.real_part)
+    windows = Windows(known, speech, silent, config.network, config.generator.real_part)
     initial = None
     if config.initial:
         from moda.pipeline import TalkingHead
@@ -84,11 +126,11 @@ def _speech(path: Path, encoder: Any, voice: bool) -> Speech:
     return make_speech(read_audio(path)[: int(SPEECH_CUT * SAMPLE_RATE)], encoder, voice)
 
 
-def _sounds(folders: list[Path]) -> Iterator[Path]:
-    for folder in folders:
-        if not folder.exists():
-            raise ModaError(f"the training data folder {folder} does not exist")
-        yield from sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND)
+def _sounds(folder: Path, most: int) -> list[Path]:
+    if not folder.exists():
+        raise ModaError(f"the training data folder {folder} does not exist")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND)
+    return found[:: max(1, -(-len(found) // most))] if most else found
 
 
 class Cache:

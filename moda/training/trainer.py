@@ -33,14 +33,20 @@ class TrainerConfig(BaseModel):
 
     steps: PositiveInt = Field(description="optimizer steps")
     batch: PositiveInt = Field(description="examples a step, over all processes")
-    learning_rate: PositiveFloat = Field(description="AdamW's; after the warmup it falls along a cosine to a twentieth")
+    learning_rate: PositiveFloat = Field(
+        description="AdamW's; after the warmup it falls along a cosine to a twentieth"
+    )
     warmup: NonNegativeInt = Field(200, description="steps until the learning rate is full")
-    ema: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept")
+    ema: float = Field(
+        0.998, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept"
+    )
     seed: int = Field(0, description="of everything random")
     threads: PositiveInt = Field(1, description="CPU threads of each process")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
     save_every: PositiveInt = Field(250, description="steps between checkpoints")
-    validate_every: PositiveInt = Field(1000, description="steps between validations; one comes before the first step")
+    validate_every: PositiveInt = Field(
+        1000, description="steps between validations; one comes before the first step"
+    )
 
 
 class Task(Protocol):
@@ -70,7 +76,9 @@ class Trainer:
         except ImportError as error:
             raise ModaError('training needs accelerate: pip install "moda[train]"') from error
         torch.set_num_threads(config.threads)
-        torch.set_flush_denormal(True)  # gates start closed, and what trickles through them is slow to multiply
+        torch.set_flush_denormal(
+            True
+        )  # gates start closed, and what trickles through them is slow to multiply
         self.task, self.config, self.out = task, config, out
         self.progress = progress or (lambda part: None)
         out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +111,10 @@ class Trainer:
             self.progress(self.step / config.steps)
             last = self.step == config.steps
             if self.step % 50 == 0 or last:
-                self._log({k: v / counted for k, v in sums.items()} | {"seconds": (time.monotonic() - began) / counted})
+                self._log(
+                    {k: v / counted for k, v in sums.items()}
+                    | {"seconds": (time.monotonic() - began) / counted}
+                )
                 sums, began, counted = {}, time.monotonic(), 0
             if self.step % config.save_every == 0 or last:
                 self.save()
@@ -184,7 +195,9 @@ class Trainer:
         state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
         wanted = {k: v.shape for k, v in self.task.module.state_dict().items()}
         if wanted != {k: v.shape for k, v in state["module"].items()}:
-            raise ModaError(f"{self.checkpoint} belongs to another network; name another `out` folder, or remove it")
+            raise ModaError(
+                f"{self.checkpoint} belongs to another network; name another `out` folder, or remove it"
+            )
         return state
 
 

@@ -57,7 +57,13 @@ def loudness(wave: np.ndarray, frames: int) -> np.ndarray:
 
 
 def make_clip(
-    person: str, wave: np.ndarray, motion: np.ndarray, identity: np.ndarray, lag: int, encoder, own_lips: float = 0.0
+    person: str,
+    wave: np.ndarray,
+    motion: np.ndarray,
+    identity: np.ndarray,
+    lag: int,
+    encoder,
+    own_lips: float = 0.0,
 ) -> Clip:
     """lag: by how many frames the picture comes after the sound. own_lips: part of the way from the encoder's lips to
     the filmed ones."""
@@ -128,7 +134,12 @@ class Windows:
     """Draws windows of N = config.segment frames; everything random comes from `random`."""
 
     def __init__(
-        self, clips: list[Clip], speech: list[Speech], silent: list[Speech], config: ModelConfig, real_part: float
+        self,
+        clips: list[Clip],
+        speech: list[Speech],
+        silent: list[Speech],
+        config: ModelConfig,
+        real_part: float,
     ) -> None:
         self.clips, self.speech, self.silent, self.config = clips, speech, silent, config
         self.real_part = real_part if speech else 1.0
@@ -189,7 +200,9 @@ class Windows:
             return 0
         return int(random.integers(0, max(1, length - self.config.segment // 2)))
 
-    def _matching(self, loud: np.ndarray, length: int, random: np.random.Generator, tries: int = COMPOSED_TRIES):
+    def _matching(
+        self, loud: np.ndarray, length: int, random: np.random.Generator, tries: int = COMPOSED_TRIES
+    ):
         """A stretch of `length` frames of some clip, whose loudness goes like `loud`: the best of a few tries."""
         best, best_score = None, -2.0
         for _ in range(tries):
