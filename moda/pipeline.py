@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from threading import RLock
@@ -169,8 +170,11 @@ class TalkingHead:
             Settings(emotion, pose, lips, blink, gaze),
         )
         sound = Input(audio)
-        self.generator.config.emotion_index(emotion)  # a wrong name is said before any work
-        character = self._character(portrait, view)
+        self.description.generator.config.emotion_index(emotion)  # a wrong name is said before any work
+        with ThreadPoolExecutor(1) as loading:  # the networks are read while the face is looked for
+            loaded = loading.submit(lambda: (self.encoder, self.generator))
+            character = self._character(portrait, view)
+            loaded.result()
         performance = character.performance(settings, sampling)
         return Video(character, perform(performance, sound.pieces()), sound.listening, sound.frames)
 
@@ -182,18 +186,22 @@ class TalkingHead:
         pose: float = 1.0,
         lips: float = 1.0,
         blink: float = 1.0,
+        mode: str = "relative",
         progress: Callable[[float], None] | None = None,
         **view,
     ) -> Video:
         """The portrait does what a video or a motion does (reenactment); a video's sound comes along.
 
         driving:  a video file, a motion file (.npz) or a Motion
+        mode:     relative: what the driver does, from the driver's resting pose, about the portrait's own;
+                  absolute: the motion as it is, so that what `motion` gave draws the same video again
         progress: called with 0..1 while a driving video is tracked
         The other arguments and the errors are those of `__call__`.
         """
         from moda.engine.performance import Editor, Settings
         from moda.engine.video import Video
 
+        check_choice("driving", mode, ("relative", "absolute"))
         settings = Settings(None, pose, lips, blink)  # wrong numbers are said before any work
         character = self._character(portrait, view)
         listening = None
@@ -214,7 +222,9 @@ class TalkingHead:
         motion.require(space, f"the {self.description.renderer.name} renderer")
         if motion.fps != FPS:
             raise ModaError(f"this motion has {motion.fps:g} frames a second, but {FPS} are needed")
-        motion = Editor(own, settings)(space.driven(motion, own, space.resting(motion)))
+        if mode == "relative":
+            motion = space.driven(motion, own, space.resting(motion))
+        motion = Editor(own, settings)(motion)
         return Video(character, iter([motion]), listening, len(motion))
 
     def stream(self, portrait: Portrait, pieces: Iterable[np.ndarray], **options) -> Iterator[Frame]:

@@ -1,4 +1,4 @@
-"""Mutated pictures, sounds, videos and motions through the command line: python fuzz.py MODEL SEEDS_FOLDER WORK COUNT.
+"""Mutated pictures, sounds, videos and motions through the command line: python fuzz.py MODEL SEEDS_FOLDER WORK COUNT_OR_NUMBERS.
 
 Each runs in a child of its own, as `moda` would, forked from a process that has everything imported. Prints a line for
 each that ends otherwise than with a result, or with one line on stderr and exit code 2; a count at the end.
@@ -132,7 +132,9 @@ def verdict(code: int, folder: Path, given: str) -> str | None:
 
 
 def main() -> int:
-    model, seeds, work, count = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
+    model, seeds, work = Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    which = [int(number) for number in sys.argv[4].split(",")]  # 2000, or some of them: 17,42
+    numbers = range(which[0]) if len(which) == 1 else which
     import mediapipe  # noqa: F401  imported once, here, for all children
     import PIL.Image
     import torch
@@ -153,7 +155,7 @@ def main() -> int:
     contents = {path: path.read_bytes() for path in files}
     ends: Counter[str] = Counter()
     slowest = 0.0
-    for number in range(count):
+    for number in numbers:
         rng = np.random.default_rng(number)
         seed = files[number % len(files)]
         folder = work / str(number)
@@ -173,7 +175,7 @@ def main() -> int:
             for path in folder.iterdir():
                 path.unlink()
             folder.rmdir()
-    print(f"{count} inputs from {len(files)} files: {dict(ends)}; the slowest took {slowest:.1f} s")
+    print(f"{len(numbers)} inputs from {len(files)} files: {dict(ends)}; the slowest took {slowest:.1f} s")
     return 1 if ends["wrong"] else 0
 
 

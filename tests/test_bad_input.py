@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from conftest import tone, write_frames, write_sound
 
+from moda.audio.decode import read_audio
 from moda.cli import run
+from moda.errors import ModaError
 from moda.media.picture import read_picture
 from moda.motion import Motion
 
@@ -215,6 +217,67 @@ def test_libraries_keep_quiet_too(things, tiny, speech, tmp_path):
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("moda: "), done.stderr
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("input", "which this run reads"), ("hard link", "which this run reads"), ("link", "is a link"),
+    ("pipe", "pipe or a device"), ("read-only", "read-only"), ("dangling link", "is a link"),
+])  # fmt: skip
+def test_what_is_never_replaced(kind, words, tiny, portrait, speech, tmp_path, capsys):
+    out, film = tmp_path / "out.mp4", tmp_path / "film.mp4"
+    film.write_bytes(b"somebody's film")
+    if kind == "hard link":
+        out.hardlink_to(film)
+    elif kind == "link":
+        out.symlink_to(film)
+    elif kind == "dangling link":
+        out.symlink_to(tmp_path / "nowhere.mp4")
+    elif kind == "pipe":
+        os.mkfifo(out)
+    elif kind == "read-only":
+        out.write_bytes(b"kept")
+        out.chmod(0o444)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    target = film if kind == "input" else out
+    assert run(["animate", str(portrait), str(film), "-o", str(target), "--model", str(tiny)]) == 2
+    err = capsys.readouterr().err
+    assert re.search(words, err) and err.count("\n") == 1, err
+    assert film.read_bytes() == b"somebody's film"
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("place", ["portrait", "audio", "out"])
+def test_windows_paths(place, tiny, portrait, speech, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {place: r"C:\Users\me\it.mp4"}
+    assert run(command_of("generate", given, tiny=tiny, portrait=portrait, speech=speech, tmp=tmp_path)) == 2
+    assert "Windows path" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("data, words", [
+    (b"%PDF-1.7 ...", "PDF"), (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"), (b"\xff\x0a" + bytes(99), "JPEG XL"),
+    (b"<!DOCTYPE html><html>", "web page"), (b"\0\0\0\x18ftypmp42" + bytes(99), "video"),
+])  # fmt: skip
+def test_what_is_no_picture_is_named(data, words, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(data)
+    with pytest.raises(ModaError, match=words):
+        read_picture(tmp_path / "a.jpg")
+
+
+def test_a_play_list_is_no_sound(tmp_path, speech):
+    (tmp_path / "speech.wav").write_bytes(speech.read_bytes())
+    (tmp_path / "list.wav").write_text("ffconcat version 1.0\nfile speech.wav\n")
+    with pytest.raises(ModaError, match="names"):
+        read_audio(tmp_path / "list.wav")
+
+
+def test_a_folder_that_is_gone(tiny, portrait, speech, tmp_path, capsys, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run(command_of("generate", {}, tiny=tiny, portrait=portrait, speech=speech, tmp=tmp_path)) == 2
+    assert capsys.readouterr().err.startswith("moda: the folder that this was started in is gone")
 
 
 def test_an_older_video_survives_a_mistake(tiny, portrait, things, tmp_path):

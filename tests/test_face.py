@@ -143,3 +143,58 @@ def test_the_tracker_follows_real_people(shared):
     assert gaps.min() < 0.03 and gaps.max() > 0.25
     closing = tracked.motion.exp[:, 12, 1] - tracked.motion.exp[:, 13, 1]
     assert closing.max() > 0.07  # the clip holds a blink
+
+
+def test_several_threads_at_once(astronaut):
+    """Each caller has instances of its own, and nothing of the process is swapped meanwhile."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from moda.face.follow import follow_face
+    from moda.face.landmarks import find_faces
+
+    frames = [np.roll(astronaut, 2 * k, axis=1) for k in range(10)]
+    alone = find_faces(astronaut)[0], np.stack(list(follow_face(frames)))
+    with ThreadPoolExecutor(4) as pool:
+        stills = [pool.submit(find_faces, astronaut) for _ in range(6)]
+        tracks = [pool.submit(lambda: np.stack(list(follow_face(frames)))) for _ in range(3)]
+    assert all(np.array_equal(still.result()[0], alone[0]) for still in stills)
+    assert all(np.array_equal(track.result(), alone[1]) for track in tracks)
+
+
+def test_someone_who_leaves_comes_to_rest_and_back():
+    still = np.zeros(250)
+    yaw = np.full(250, 12.0)
+    yaw[:50], yaw[200:] = 20.0, 30.0
+    landmarks = filmed(still, yaw, still)
+    landmarks[60:200] = np.nan
+    motion, _ = motion_of(landmarks, np.arange(250) / 25)
+    assert len(motion) == 250
+    assert np.abs(motion.yaw[62:66] - 12).max() < 1  # held
+    assert np.abs(np.diff(motion.yaw[60:195])).max() < 1.5  # then eased
+    rest = np.median(np.r_[yaw[:60], yaw[200:]])
+    assert np.abs(motion.yaw[110:160] - rest).max() < 1
+    assert np.abs(motion.exp[110:160]).max() < 0.01 and np.abs(motion.t[110:160]).max() < 0.01
+
+
+@pytest.mark.parametrize("angle", [35, 90, 140, 180, 225, 270])
+def test_a_face_at_any_angle(angle, astronaut):
+    import cv2
+    from test_small_faces import lip_error
+
+    from moda.face.landmarks import find_faces
+
+    matrix = cv2.getRotationMatrix2D((256, 256), angle, 0.9)
+    turned = cv2.warpAffine(astronaut, matrix, (512, 512), borderValue=(120, 120, 120))
+    assert lip_error(find_faces(turned)[0], find_faces(astronaut)[0]) < 0.03
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180])
+def test_a_video_that_lies_on_its_side_is_followed(degrees, astronaut):
+    from moda.face.follow import follow_face
+    from moda.face.landmarks import roll_of
+
+    frames = [np.rot90(np.roll(astronaut, k, axis=1), degrees // 90) for k in range(8)]
+    found = list(follow_face(frames))
+    assert all(face is not None for face in found)
+    wanted = 3 - degrees
+    assert all(abs((roll_of(face) - wanted + 180) % 360 - 180) < 4 for face in found)

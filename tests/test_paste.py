@@ -62,3 +62,17 @@ def test_the_picture_itself_is_left_alone():
     before = image.copy()
     Paster(image, Crop.square(20, 20, 100, 64)).paste(np.zeros((64, 64, 3), np.uint8))
     assert (image == before).all()
+
+
+def test_whole_pictures_fit_players(portrait, caplog):
+    from moda.face import read_portrait
+    from moda.render.paste import for_players
+
+    source = read_portrait(portrait)
+    assert for_players(source) is source and not caplog.text
+    small = for_players(source, most=300)
+    assert small.image.shape == (300, 300, 3)
+    assert "512x512" in caplog.text and "300x300" in caplog.text
+    k = 300 / 512
+    assert np.allclose(small.landmarks[:, :2] + 0.5, (source.landmarks[:, :2] + 0.5) * k, atol=1e-3)
+    assert np.allclose(small.pose.place(small.shape), small.landmarks, atol=0.1)

@@ -238,3 +238,93 @@ def test_exif_orientation(tmp_path, portrait, orientation, turn):
     read = read_picture(tmp_path / "a.jpg")
     assert read.shape == upright.shape
     assert np.abs(read.astype(int) - upright).mean() < 5
+
+
+ORIENTED = {
+    "jpg": {"quality": 98},
+    "png": {},
+    "webp": {"lossless": True},
+    "tiff": {},
+    "avif": {"quality": 95},
+}
+
+
+@pytest.mark.parametrize("suffix", ORIENTED)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_is_turned_upright(suffix, orientation, portrait, tmp_path):
+    from PIL import Image
+
+    stored = Image.fromarray(read_picture(portrait)).resize((96, 64))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / f"a.{suffix}", exif=exif, **ORIENTED[suffix])
+    # EXIF 2.32, 4.6.5.1: which side of what is stored is the top, and which the left one.
+    turned = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
+              7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
+    wanted = stored.transpose(Image.Transpose[turned[orientation]]) if orientation > 1 else stored
+    got = read_picture(tmp_path / f"a.{suffix}")
+    assert got.shape[:2] == (wanted.height, wanted.width)
+    assert np.abs(got.astype(int) - np.asarray(wanted)).mean() < 6
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tiff"])
+def test_of_an_animation_the_first_picture(suffix, tmp_path, caplog):
+    from PIL import Image
+
+    first, second = Image.new("RGB", (80, 80), (200, 30, 30)), Image.new("RGB", (80, 80), (30, 30, 200))
+    first.save(tmp_path / f"a.{suffix}", save_all=True, append_images=[second])
+    assert np.abs(read_picture(tmp_path / f"a.{suffix}").mean(axis=(0, 1)) - [200, 30, 30]).max() < 6
+    assert "2 pictures; the first" in caplog.text
+
+
+def test_pictures_in_other_hands(portrait):
+    """Arrays and PIL images are checked, and turned, as files are."""
+    from PIL import Image
+
+    from moda.media.picture import as_picture
+
+    pixels = read_picture(portrait)
+    assert np.array_equal(as_picture(Image.open(portrait))[0], pixels)
+    assert np.array_equal(as_picture(pixels)[0], pixels)
+    clear = Image.fromarray(pixels).convert("RGBA")
+    clear.putalpha(0)
+    assert (as_picture(clear)[0] == 255).all()
+    for wrong in (
+        pixels.astype(float),
+        pixels[..., 0],
+        pixels[:10, :10],
+        Image.new("RGB", (20, 20)),
+        None,
+        7,
+    ):
+        with pytest.raises(ModaError):
+            as_picture(wrong)
+
+
+def test_two_writers_of_one_name(tmp_path):
+    frames = [np.full((64, 64, 3), value, np.uint8) for value in (50, 200)]
+    path = tmp_path / "a.mp4"
+    with VideoWriter(path, (64, 64)) as one:
+        one.write(frames[0])
+        with VideoWriter(path, (64, 64)) as other:
+            for _ in range(5):
+                other.write(frames[1])
+        assert len(list(read_video(path))) == 5
+        one.write(frames[0])
+    assert len(list(read_video(path))) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_writer_that_cannot_open_leaves_nothing(tmp_path):
+    with pytest.raises(ModaError), VideoWriter(tmp_path / "a.mp4", (0, 64)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_packets_are_left_out(tmp_path, portrait, caplog):
+    picture = read_picture(portrait)
+    path = write_frames(tmp_path / "a.mp4", [np.roll(picture, 4 * k, axis=1) for k in range(50)])
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+    path.write_bytes(data)
+    assert len(list(read_video(path))) == pytest.approx(50, abs=3)

@@ -16,7 +16,16 @@ from av.container import InputContainer
 from moda.audio.downmix import Downmix, to_stereo
 from moda.constants import SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.errors import ModaError
-from moda.media.container import MAX_GAP, decode, open_container, start_of, start_of_file
+from moda.media.container import (
+    FAILURES,
+    MAX_GAP,
+    decode,
+    open_container,
+    reason,
+    start_of,
+    start_of_file,
+    stated_seconds,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +89,7 @@ def _first_with_sound(path: str | os.PathLike, count: int) -> int:
 def sound_seconds(path: str | os.PathLike) -> float | None:
     """Length that the file states, in seconds (None where it states none). Errors: as `open_sound`."""
     with open_sound(path) as (container, stream):
-        if stream.duration:
-            return float(stream.duration * stream.time_base)
-        return container.duration / av.time_base if container.duration else None
+        return stated_seconds(container, stream)
 
 
 def iter_audio(path: str | os.PathLike, seconds: float = PIECE_SECONDS) -> Iterator[np.ndarray]:
@@ -192,7 +199,8 @@ def _decode(
     """
     names: tuple[str, ...] = ()
     lead = round(max(0.0, start_of(stream) - start_of_file(container)) * rate)
-    resampler = format_now = None
+    resampler: av.AudioResampler | None = None
+    format_now = None
     begun = 0.0  # time stamp of the sample from which `heard` counts
     heard = 0.0  # seconds decoded since
     for frame in decode(container, stream, path, "sound"):
@@ -208,7 +216,7 @@ def _decode(
                 silence = round(gap * rate)
         heard += frame.samples / frame.sample_rate
         kind = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
-        if kind != format_now or silence:
+        if resampler is None or kind != format_now or silence:
             # Joined files change their rate or channels in the middle.
             yield from _drained(resampler, names)
             resampler = av.AudioResampler(format="flt", layout=None, rate=rate)
@@ -217,7 +225,11 @@ def _decode(
         yield from _zeros(lead + silence, names, rate)
         lead = 0
         frame.pts = None
-        for out in resampler.resample(frame):
+        try:
+            made = resampler.resample(frame)
+        except FAILURES as error:
+            raise ModaError(f"the sound of {path} cannot be resampled: {reason(error)}") from error
+        for out in made:
             yield _samples(out, len(names)), names
     yield from _drained(resampler, names)
 

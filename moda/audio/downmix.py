@@ -11,8 +11,8 @@ MEMORY_SECONDS = 2.0  # over which the channels' levels and likeness are measure
 OPPOSITE = -0.5  # correlation with the leading channel below which a channel is turned over
 # Film sound has the voice in the middle; what is around and below it is music and noise. Two channels, and layouts
 # without names, are equals.
-PRIOR = {"FC": 1.0, "FL": 0.5, "FR": 0.5, "FLC": 0.7, "FRC": 0.7, "LFE": 0.0, "LFE2": 0.0}
-PRIOR_AROUND = 0.25
+PRIOR = {"FC": 1.0, "FL": 0.3, "FR": 0.3, "FLC": 0.5, "FRC": 0.5, "LFE": 0.0, "LFE2": 0.0}
+PRIOR_AROUND = 0.1
 LEFT, RIGHT = (
     ("FL", "FLC", "BL", "SL", "TFL", "TBL", "WL", "DL"),
     ("FR", "FRC", "BR", "SR", "TFR", "TBR", "WR", "DR"),

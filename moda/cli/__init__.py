@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -41,11 +42,15 @@ def run(arguments: list[str] | None = None) -> int:
 
     from moda.cli.app import app
     from moda.cli.files import clean
+    from moda.cli.surroundings import require_a_folder
     from moda.errors import ModaError
 
-    usage_error = typer.BadParameter.__mro__[1]
+    usage_error = cast(
+        "type[typer.BadParameter]", typer.BadParameter.__mro__[1]
+    )  # typer names only its children
     message = None
     try:
+        require_a_folder()
         code = app(args=arguments, prog_name="moda", standalone_mode=False) or 0
     except ModaError as error:
         code, message = USAGE_ERROR, str(error)

@@ -118,6 +118,9 @@ def animate(
     pose: Pose = 1.0,
     lips: Lips = 1.0,
     blink: Blink = 1.0,
+    mode: Annotated[
+        str, typer.Option("--driving", help="relative: about the portrait's own pose; absolute: as it is.")
+    ] = "relative",
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -137,6 +140,7 @@ def animate(
             full_size=full_size,
             pose=pose,
             lips=lips,
+            mode=mode,
             blink=blink,
             face=face,
             progress=report,
@@ -194,6 +198,15 @@ def bench(
         result = run(model, device, seconds, long, precision)
     if json:
         save(result, json)
+
+
+@app.command()
+def emotions(model: Model = "embedded") -> None:
+    """The emotions that a model knows."""
+    from moda.weights import Description, resolve
+
+    for name in Description.read(resolve(model)).generator.config.emotions:
+        print(name)
 
 
 @app.command()

@@ -15,6 +15,8 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from moda.errors import ModaError
+
 DEBUG = "MODA_DEBUG"  # set to 1: nothing that a library writes is hidden, faults show their traceback
 
 
@@ -66,6 +68,14 @@ def _quiet_libraries() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def require_a_folder() -> None:
+    """In a folder that was deleted meanwhile, the libraries end the process without a word."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ModaError("the folder that this was started in is gone; go to another one") from error
 
 
 def temporary_folder(output: Path) -> None:

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moda.face.landmarks import TURNS, Face, extent, look_again, roll_of, search, turn_back
+from moda.face.landmarks import (
+    TURNS,
+    Face,
+    extent,
+    look_again,
+    roll_of,
+    search,
+    settle,
+    turn_back,
+    turned_by,
+)
 from moda.face.mesh import Mesh
 
 LARGE = 0.22  # of the frame's longer side: a face above is followed in the whole frame
@@ -128,7 +138,8 @@ class Follower:
         """Is what the tracker begins with a face? On a wall it may see one, and stay there."""
         self._finder = self._finder or Mesh()
         again = look_again(self._finder, frame, face)
-        return again is not None and again.trusted
+        settled = settle(self._finder, frame, [again]) if again else []
+        return any(f.trusted and abs(turned_by(f.landmarks, face)) < 45 for f in settled)
 
     def _found(self, frame: np.ndarray, face: np.ndarray | None) -> np.ndarray | None:
         """Find the face anew, and show the tracker a window about it."""
@@ -149,7 +160,8 @@ class Follower:
         if self._lost_for % (SEARCH_EVERY if self._lost_for < SEARCH_LESS else SEARCH_LESS) == 0:
             # Someone upright comes back upright.
             turns = TURNS if self._last is None else (self._window.turn,)
-            return [face for face in search(self._finder, frame, turns) if face.trusted]
+            found = settle(self._finder, frame, search(self._finder, frame, turns))
+            return [face for face in found if face.trusted]
         # In between only where it was, so that a long way without a face costs little.
         face = look_again(self._finder, frame, self._last) if self._last is not None else None
         return [face] if face and face.trusted else []

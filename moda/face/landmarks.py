@@ -22,6 +22,7 @@ from moda.face.mesh import Detector, Mesh
 from moda.face.pose import canonical
 
 TILES = (1, 2, 4, 8)  # parts of the longer side
+LARGE_TILE = 640  # pixels; panoramas and the like are looked at in parts twice as small once more
 TURNED_TILES = (1, 2, 4)
 TURNS = (0, 1, 3, 2)  # quarters, the likeliest first
 MIN_TILE = 64  # pixels
@@ -66,12 +67,17 @@ def find_faces(image: np.ndarray) -> list[np.ndarray]:
 def look_for_faces(image: np.ndarray) -> list[Face]:
     """As `find_faces`, with how far each is to be trusted. Faces from 2 % of the longer side are found."""
     with Mesh() as mesh:
-        faces = search(mesh, image)
-    if any(face.unsure > UNSURE for face in faces):
-        with Detector() as detector, Mesh() as mesh:
-            faces = [_best_turn(mesh, detector, image, f) if f.unsure > UNSURE else f for f in faces]
-        faces = [face for face in faces if face.score is None or face.score > NO_FACE]
+        faces = settle(mesh, image, search(mesh, image))
     return sorted(faces, key=lambda face: extent(face.landmarks), reverse=True)
+
+
+def settle(mesh: Mesh, image: np.ndarray, faces: list[Face]) -> list[Face]:
+    """Where two looks do not agree, the detector says which way up a face is, and whether it is one."""
+    if all(face.unsure <= UNSURE for face in faces):
+        return faces
+    with Detector() as detector:
+        faces = [_best_turn(mesh, detector, image, f) if f.unsure > UNSURE else f for f in faces]
+    return [face for face in faces if face.score is None or face.score > NO_FACE]
 
 
 def search(mesh: Mesh, image: np.ndarray, turns: tuple[int, ...] = TURNS) -> list[Face]:
@@ -82,8 +88,10 @@ def search(mesh: Mesh, image: np.ndarray, turns: tuple[int, ...] = TURNS) -> lis
     doubtful: list[Face] = []
     for turn in turns:
         turned = np.rot90(image, turn)
-        for parts in TURNED_TILES if turn else TILES:
-            side = max(image.shape[:2]) / parts
+        longer = max(image.shape[:2])
+        more = (2 * TILES[-1],) if longer / TILES[-1] > LARGE_TILE and not turn else ()
+        for parts in (*(TURNED_TILES if turn else TILES), *more):
+            side = longer / parts
             if side < MIN_TILE and parts > 1:
                 break
             faces: list[Face] = []
@@ -105,7 +113,7 @@ def look_again(mesh: Mesh, image: np.ndarray, first: np.ndarray) -> Face | None:
     """A first idea (478, 3) of a face -> the face as two looks at its upright crop see it; None if they do not."""
     crop = Upright.about(first)
     seen = crop.look(mesh, image)
-    if seen is not None and abs(_angle(seen, first)) > 15:  # the first was far off
+    if seen is not None and abs(turned_by(seen, first)) > 15:  # the first was far off
         crop = Upright.about(seen)
         seen = crop.look(mesh, image)
     if seen is None or not _near(seen, first):
@@ -213,7 +221,7 @@ def roll_of(landmarks: np.ndarray) -> float:
     return float(np.degrees(np.arctan2(across[1], across[0])))
 
 
-def _angle(a: np.ndarray, b: np.ndarray) -> float:
+def turned_by(a: np.ndarray, b: np.ndarray) -> float:
     """Degrees from b's eye line to a's, -180..180."""
     return (roll_of(a) - roll_of(b) + 180) % 360 - 180
 

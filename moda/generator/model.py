@@ -65,7 +65,8 @@ class MotionTransformer(nn.Module):
         self.audio_embedder = AudioEmbedder(
             config.audio_layers * config.audio_width, config.audio_hidden, width
         )
-        self.emotion_embedder = nn.Embedding(len(config.emotions) + 1, width)
+        table = torch.zeros(len(config.emotions) + 1, width)
+        self.emotion_embedder = nn.Embedding.from_pretrained(table, freeze=False)
         self.null_audio = nn.Parameter(
             torch.zeros(config.audio_width)
         )  # stands for "no audio given", every layer
@@ -74,7 +75,8 @@ class MotionTransformer(nn.Module):
         self.blocks1 = nn.ModuleList(SingleBlock(config) for _ in range(single))
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, config.motion_dim)
-        self.reset()
+        if not self.final.weight.is_meta:  # a meta model's weights come from a file
+            self.reset()
 
     @torch.no_grad()
     def reset(self) -> None:

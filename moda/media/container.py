@@ -17,6 +17,8 @@ from moda.media.files import check_input
 log = logging.getLogger(__name__)
 
 FAILURES = (av.error.FFmpegError, OSError, ValueError)
+# What opens other files or addresses that a text names, or paints a text as a video: no media of its own.
+LISTS = {"concat", "hls", "dash", "sdp", "imf", "tty", "lavfi"}
 MAX_BREAKS = 20  # failed reads in a row before a file is given up
 MAX_GAP = 60.0  # seconds; a longer leap of time stamps is a fault of theirs, not a pause
 
@@ -36,6 +38,10 @@ def open_container(path: str | os.PathLike, what: str) -> Iterator[InputContaine
     except FAILURES as error:
         raise ModaError(f"{path} cannot be read as {kind}: {reason(error)}") from error
     with container:
+        if LISTS & set(container.format.name.split(",")):
+            raise ModaError(
+                f"{path} cannot be read as {kind}: it is a text that names or holds no {kind} itself"
+            )
         yield container
 
 
@@ -67,6 +73,13 @@ def decode(container: InputContainer, stream: Any, path: str | os.PathLike, what
     elif problem:
         count = "1 packet was" if damaged == 1 else f"{damaged} packets were"
         log.warning("the %s of %s is damaged: %s left out", what, path, count)
+
+
+def stated_seconds(container: InputContainer, stream: Any) -> float | None:
+    """The length that the file states for a stream, or else for all of itself; None where it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration else None
 
 
 def start_of(stream: Any) -> float:

@@ -143,8 +143,9 @@ def _converted(image: Image, name: str) -> np.ndarray:
     _check_size(*image.size, name)  # before a small file unpacks to gigabytes
     try:
         # A phone's MPO holds the same picture again, for depth or as a preview.
-        if getattr(image, "n_frames", 1) > 1 and image.format not in ("MPO", "HEIF"):
-            log.warning("%s holds %d pictures; the first is used", name, image.n_frames)
+        count = int(getattr(image, "n_frames", 1))
+        if count > 1 and image.format not in ("MPO", "HEIF"):
+            log.warning("%s holds %d pictures; the first is used", name, count)
         image.load()
         image = ImageOps.exif_transpose(image)
         array = _rgb(image)

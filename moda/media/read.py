@@ -16,7 +16,14 @@ from av.video.stream import VideoStream
 
 from moda.constants import FPS
 from moda.errors import ModaError
-from moda.media.container import MAX_GAP, decode, moving_pictures, open_container, start_of_file
+from moda.media.container import (
+    MAX_GAP,
+    decode,
+    moving_pictures,
+    open_container,
+    start_of_file,
+    stated_seconds,
+)
 
 MIN_SIDE, MAX_SIDE = 16, 16_384  # pixels
 MAX_ASPECT = 8.0  # of a pixel; beyond, the number is a fault
@@ -50,6 +57,8 @@ def open_video(path: str | os.PathLike) -> Iterator[tuple[InputContainer, VideoS
         streams = moving_pictures(container)
         if not streams:
             raise ModaError(f"{path} has no picture in it; give a video")
+        if not streams[0].codec_context:
+            raise ModaError(f"the picture of {path} is of a kind that cannot be decoded")
         streams[0].codec_context.thread_type = "AUTO"
         yield container, streams[0]
 
@@ -57,9 +66,7 @@ def open_video(path: str | os.PathLike) -> Iterator[tuple[InputContainer, VideoS
 def probe(path: str | os.PathLike) -> VideoInfo:
     """Errors: as `open_video`."""
     with open_video(path) as (container, stream):
-        seconds = container.duration / av.time_base if container.duration else None
-        if stream.duration:
-            seconds = float(stream.duration * stream.time_base)
+        seconds = stated_seconds(container, stream)
         return VideoInfo(
             width=stream.width,
             height=stream.height,

@@ -7,10 +7,13 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
+from av.video.stream import VideoStream
 
 from moda.audio.decode import Sound, rechunk
 from moda.constants import FPS
@@ -93,16 +96,15 @@ class VideoWriter:
         if width % 2 or height % 2:
             frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         # OpenCV's conversion is seven times as fast as FFmpeg's
-        picture = av.VideoFrame.from_ndarray(
-            cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2YUV_I420), format="yuv420p"
-        )
+        planes = np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2YUV_I420), dtype=np.uint8)
+        picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         picture.pts, picture.time_base = self.frames, Fraction(1, FPS)
         self._mux(self.video, picture)
         self.frames += 1
         if self.sound:
-            self._sound_until(self.frames * self.sound.rate // FPS)
+            self._sound_until(self.frames * self.sound.rate // FPS, self.sound.rate)
 
-    def _sound_until(self, samples: int, exactly: bool = False) -> None:
+    def _sound_until(self, samples: int, rate: int, exactly: bool = False) -> None:
         while self.sound_done < samples:
             block = next(self.blocks, None)
             if block is None:
@@ -111,12 +113,12 @@ class VideoWriter:
             frame = av.AudioFrame.from_ndarray(
                 np.ascontiguousarray(block.T), format="fltp", layout=self.layout
             )
-            frame.sample_rate = self.sound.rate
-            frame.pts, frame.time_base = self.sound_done, Fraction(1, self.sound.rate)
+            frame.sample_rate = rate
+            frame.pts, frame.time_base = self.sound_done, Fraction(1, rate)
             self._mux(self.audio, frame)
             self.sound_done += len(block)
 
-    def _mux(self, stream: av.stream.Stream, frame) -> None:
+    def _mux(self, stream: VideoStream | AudioStream, frame: Any) -> None:
         try:
             self.container.mux(stream.encode(frame))
         except FAILURES as error:
@@ -138,7 +140,8 @@ class VideoWriter:
 
     def _finish(self) -> None:
         if self.sound:
-            self._sound_until((2 * self.frames + 1) * self.sound.rate // (2 * FPS), exactly=True)
+            rate = self.sound.rate
+            self._sound_until((2 * self.frames + 1) * rate // (2 * FPS), rate, exactly=True)
             self._mux(self.audio, None)
         self._mux(self.video, None)
 

@@ -6,7 +6,6 @@ Who can make a Motion can drive any portrait; who can draw one can be driven by 
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -159,7 +158,9 @@ class Motion:
                 fps, space = float(file["fps"]), find(str(file["space"]))
         except FileNotFoundError as error:
             raise ModaError(f"there is no motion file {path}") from error
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError) as error:
+        except ModaError:
+            raise
+        except Exception as error:  # a damaged archive raises whatever its parts do
             raise ModaError(f"{path} is no motion file that can be read: {error}") from error
         if not len(arrays["exp"]):
             raise ModaError(f"the motion file {path} holds no frames")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
 from moda.weights.folder import first_line
-from moda.weights.load import check, write_description
+from moda.weights.load import check, read_tensors, write_description
 from moda.weights.names import published_generator
 
 log = logging.getLogger(__name__)
@@ -59,17 +61,47 @@ def convert(
     hubert = _find_hubert(folder)
 
     try:
-        (out / "liveportrait").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".converting-", dir=out))
     except OSError as error:
         raise ModaError(f"cannot write into {out}: {error.strerror or error}") from error
-    _save(generator_tensors(read_pth(generator), config, generator), out / "generator.safetensors")
-    for stem, path in renderer.items():
-        _save(fold_spectral(_flat(read_pth(path))), out / "liveportrait" / f"{stem}.safetensors")
-    _convert_hubert(hubert, out / "hubert")
-    statistics = Statistics.from_dict(json.loads(STATISTICS.read_text()))
-    encoder = {**ENCODER, "rest_frames": config.rest_frames}
-    write_description(out, config, statistics, encoder, {"name": "liveportrait"})
+    try:  # all of it is made and checked before any of it takes its place
+        (made / "liveportrait").mkdir()
+        _save(generator_tensors(read_pth(generator), config, generator), made / "generator.safetensors")
+        for stem, path in renderer.items():
+            _save(fold_spectral(_flat(read_pth(path))), made / "liveportrait" / f"{stem}.safetensors")
+        _convert_hubert(hubert, made / "hubert")
+        statistics = Statistics.from_dict(json.loads(STATISTICS.read_text()))
+        encoder = {**ENCODER, "rest_frames": config.rest_frames}
+        write_description(made, config, statistics, encoder, {"name": "liveportrait"})
+        check_parts(made)
+        for path in sorted(made.rglob("*"), key=lambda path: path.name == "config.json"):
+            if path.is_file():
+                place = out / path.relative_to(made)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(path, place)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
     return f"{out}: use it with --model {out}"
+
+
+def check_parts(folder: Path) -> None:
+    """Load the renderer and, where transformers is there, the encoder, strictly. Errors: ModaError as they say it."""
+    from importlib.util import find_spec
+
+    from moda.render.liveportrait.files import NETWORKS
+    from moda.render.liveportrait.renderer import LivePortraitRenderer
+
+    LivePortraitRenderer.load(folder / "liveportrait")
+    parts = {part for stem, part in NETWORKS.values() if stem == RENDERER[-1]}
+    keys = read_tensors(folder / "liveportrait" / f"{RENDERER[-1]}.safetensors")
+    unknown = sorted({key.split(".")[0] for key in keys} - parts)
+    if unknown:
+        raise ModaError(f"{RENDERER[-1]}: it has an unknown part {unknown[0]}")
+    if find_spec("transformers"):
+        from moda.audio.hubert import HubertEncoder
+
+        HubertEncoder.load(folder / "hubert")
 
 
 def read_pth(path: Path) -> Mapping:
@@ -160,8 +192,6 @@ def _convert_hubert(source: Path, out: Path) -> None:
     if not (out / "model.safetensors").exists():
         weights = source / "model.safetensors"
         if weights.exists():
-            from moda.weights.load import read_tensors
-
             tensors = read_tensors(weights)
         else:
             tensors = _flat(read_pth(_find(source, "pytorch_model.bin")))

@@ -16,6 +16,13 @@ def basis() -> np.ndarray:
     return load_file(Path(__file__).with_name("basis.safetensors"))["basis"].astype(np.float32)
 
 
+@cache
+def _flat() -> np.ndarray:
+    return np.ascontiguousarray(basis().reshape(63, -1))
+
+
 def dense(exp: np.ndarray) -> np.ndarray:
     """(21, 3) offsets -> (478, 3) displacements, head-fixed, eye distances."""
-    return np.tensordot(exp.reshape(63), basis(), 1)
+    # einsum, not a matrix product: the libraries behind those wake threads for it, which frames drawn side by side have
+    # no use for.
+    return np.einsum("k,kn->n", exp.reshape(63), _flat()).reshape(-1, 3)

@@ -90,6 +90,12 @@ class Eye:
         self.bump = ((4 * middle * (1 - middle)) ** 0.75).astype(np.float32)
         self.gap = float((self.lower - self.upper).max())
 
+        # What does not change from frame to frame, pixel by pixel.
+        self.v_upper, self.v_lower = self._at(self.upper), self._at(self.lower)
+        self.within = (self.outside <= 0).astype(np.float32)
+        self.side = 1 - smoothstep(self.outside)
+        self.bulge = self._at(self.bump) * self.within
+
         self.iris = local(landmarks[iris])
         self.radius = float(np.linalg.norm(landmarks[ring] - landmarks[iris], axis=1).mean())
         self.u = uv[..., 0].astype(np.float32)
@@ -100,20 +106,17 @@ class Eye:
         """(COLUMNS,) -> one a pixel of the box."""
         values = values.astype(np.float32)
         low = values[self.column]
-        return low + np.diff(values)[self.column] * self.part
+        low += np.append(np.diff(values), np.float32(0))[self.column] * self.part
+        return low
 
     def _moved(self, texture: np.ndarray, dx: np.ndarray, dy: np.ndarray) -> np.ndarray:
         """The box's texture read at (dx, dy) pixels beside each pixel."""
         x, y = (self.px + dx).astype(np.float32), (self.py + dy).astype(np.float32)
         return cv2.remap(texture, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
-    def _shifted(self, down: np.ndarray) -> np.ndarray:
-        """The eye's surroundings read `down` pixels lower, in the eye's own upright."""
-        return self._moved(self.texture, down * self.down[0], down * self.down[1])
-
     def _eyeball(self) -> np.ndarray:
         """The box with the eyeball continued under the lids: the iris mirrored, the white filled in."""
-        v_up, v_low = self._at(self.upper), self._at(self.lower)
+        v_up, v_low = self.v_upper, self.v_lower
         inside = (self.v > v_up + 0.5) & (self.v < v_low - 0.5) & (self.outside <= 0)
         near = cv2.dilate(inside.astype(np.uint8), np.ones((3, 3)), iterations=max(3, int(0.16 * self.unit)))
         ball = cv2.inpaint(self.texture, ((near > 0) & ~inside).astype(np.uint8), 3, cv2.INPAINT_TELEA)
@@ -148,43 +151,63 @@ class Eye:
             closing = min(1.0, EASE + (closing - EASE) * (1 - EASE) / (SNAP - EASE))
         shut = float(smoothstep(np.float64((closing - 0.5) / 0.5)))
         rise = float(np.clip(lower / LID_APERTURE, -0.5, 0.5)) - MEET * shut
-        low = self.lower + rise * self.gap * self.bump
-        up = low - (self.lower - self.upper) * (1 - closing)
+        low = self.lower + np.float32(rise * self.gap) * self.bump
+        up = low - (self.lower - self.upper) * np.float32(1 - closing)
         v_up, v_low = self._at(up), self._at(low)
-        move_up, move_low = self._at(up - self.upper), self._at(low - self.lower)
-        bump = self._at(self.bump) * (self.outside <= 0)
 
-        side = 1 - smoothstep(self.outside)
-        # The lid's own margin is seen against the eye; once down it lies on the lower lid, its skin to the edge.
-        margin = 0.025 * self.unit * shut * bump
-        skin_up = self._shifted(-(move_up + margin) * falloff((v_up - self.v) / (0.42 * self.unit)) * side)
-        skin_low = self._shifted(-(move_low - margin) * falloff((self.v - v_low) / (0.36 * self.unit)) * side)
-        if shut > 0:  # what was folded above the eye lies smooth
-            smooth = cv2.GaussianBlur(skin_up, (0, 0), 0.03 * self.unit)
-            near = smoothstep(1 - np.abs(v_up - self.v) / (0.22 * self.unit)) * bump
-            weight = (0.75 * shut * near)[..., None].astype(np.float32)
-            skin_up = skin_up * (1 - weight) + smooth * weight
+        view = image[self.box]
+        skin = self._skin(v_up, v_low, shut)
+        ball, rows = self._ball(v_up, v_low, gaze)
+        if ball is None:
+            view[...] = skin
+            return True
+        v_up, v_low = v_up[rows], v_low[rows]
+        v, inside = self.v[rows], self.within[rows]
+        alpha = np.clip(v - v_up + 0.5, 0, 1) * np.clip(v_low - v + 0.5, 0, 1)
+        alpha *= inside * np.clip((v_low - v_up) - 0.5, 0, 1)
+        lowered = np.clip((v_up - self.v_upper[rows]) / (0.08 * self.unit), 0, 1)
+        shade = 1 - SHADOW * lowered * np.exp(-np.maximum(0, v - v_up) / (0.035 * self.unit))
+        part = skin[rows] * (1 - alpha[..., None])
+        part += ball * (shade * alpha)[..., None]
+        view[...] = skin
+        view[rows] = part + 0.5
+        return True
+
+    def _skin(self, v_up: np.ndarray, v_low: np.ndarray, shut: float) -> np.ndarray:
+        """The box's skin with lids at these heights: uint8; above the middle the upper lid's, below it the lower's."""
         middle = (v_up + v_low) / 2
-        under = np.clip(self.v - middle + 0.5, 0, 1)[..., None]
-        skin = skin_up * (1 - under) + skin_low * under
+        # The lid's own margin is seen against the eye; once down it lies on the lower lid, its skin to the edge.
+        margin = (0.025 * self.unit * shut) * self.bulge if shut else np.float32(0)
+        down = np.where(
+            self.v < middle,
+            (self.v_upper - v_up - margin) * falloff((v_up - self.v) / (0.42 * self.unit)),
+            (self.v_lower - v_low + margin) * falloff((self.v - v_low) / (0.36 * self.unit)),
+        )
+        down *= self.side
+        skin = self._moved(self.texture, down * np.float32(self.down[0]), down * np.float32(self.down[1]))
+        if shut <= 0:
+            return skin
+        # What was folded above the eye lies smooth; closed lids meet in a line of lashes, the upper one round over
+        # the ball.
+        smooth = cv2.GaussianBlur(skin, (0, 0), 0.03 * self.unit)
+        near = smoothstep(1 - np.abs(v_up - self.v) / (0.22 * self.unit)) * self.bulge * (self.v < middle)
+        weight = (0.75 * shut * near)[..., None].astype(np.float32)
+        line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(self.bulge)
+        lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * self.bulge
+        lit = (1 - LASHES * shut * line + 0.08 * shut * lid)[..., None]
+        return np.clip((skin * (1 - weight) + smooth * weight) * lit + 0.5, 0, 255).astype(np.uint8)
 
-        # gaze: the iris moves, the eye's ends rest
+    def _ball(self, v_up: np.ndarray, v_low: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray | None, slice]:
+        """The eyeball with its gaze (2,), in the rows of the box where it is seen; None where no row shows it."""
+        seen = np.flatnonzero(((self.v > v_up - 1) & (self.v < v_low + 1)).any(axis=1))
+        if not len(seen) or float((v_low - v_up).max()) <= 0.5:
+            return None, slice(0, 0)
+        rows = slice(int(seen[0]), int(seen[-1]) + 1)
+        # the iris moves, the eye's ends rest
         step = np.array([gaze @ self.across, gaze @ self.down]) * self.unit
         step = np.clip(step, -0.9 * self.radius, 0.9 * self.radius)
-        du, dv = self.u - float(self.iris[0] + step[0]), self.v - float(self.iris[1] + step[1])
-        r = np.sqrt(du * du + dv * dv) / self.radius
-        pull = 1 - smoothstep((r - 1.05) / 1.5)
-        move = -(step[0] * self.across + step[1] * self.down)
-        ball = self._moved(self.ball, pull * move[0], pull * move[1])
-
-        lowered = np.clip(move_up / (0.08 * self.unit), 0, 1)
-        shade = 1 - SHADOW * lowered * np.exp(-np.maximum(0, self.v - v_up) / (0.035 * self.unit))
-        aperture = np.clip(self.v - v_up + 0.5, 0, 1) * np.clip(v_low - self.v + 0.5, 0, 1)
-        aperture *= (self.outside <= 0) * np.clip((v_low - v_up) - 0.5, 0, 1)
-        if shut > 0:  # closed lids meet in a line of lashes, the upper one round over the ball
-            line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(bump)
-            lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * bump
-            skin = skin * (1 - LASHES * shut * line + 0.08 * shut * lid)[..., None]
-        alpha = aperture[..., None]
-        image[self.box] = np.clip(skin * (1 - alpha) + ball * shade[..., None] * alpha + 0.5, 0, 255)
-        return True
+        du, dv = self.u[rows] - float(self.iris[0] + step[0]), self.v[rows] - float(self.iris[1] + step[1])
+        pull = 1 - smoothstep((np.sqrt(du * du + dv * dv) / self.radius - 1.05) / 1.5)
+        move = (-(step[0] * self.across + step[1] * self.down)).astype(np.float32)
+        x, y = self.px[rows] + pull * move[0], self.py[rows] + pull * move[1]
+        return cv2.remap(self.ball, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), rows

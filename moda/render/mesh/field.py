@@ -26,6 +26,7 @@ NODES = 128  # along the square's side, at least: 4 pixels apart at 512
 HEAD_CENTRE, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
+AROUND_MOUTH, FADE = 0.9, 0.3  # eye distances about the lips where their two fields differ, and its soft edge
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends
 SKIN = [i for i in range(21) if i not in (*range(LIDS.start, LIDS.stop), *range(IRISES.start, IRISES.stop))]
 COLUMNS = (
@@ -55,8 +56,10 @@ def smoothstep(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -> np.ndarray:
-    """(K, 2) centres, (G, 2) points -> (G, K): values at the centres -> values at the points.
+def interpolate(
+    centres: np.ndarray, values: np.ndarray, at: np.ndarray, smoothing: float = 0.0
+) -> np.ndarray:
+    """(K, 2) centres with values (K, M) -> (G, M) at the points `at` (G, 2).
 
     Radial basis r with an affine part; `smoothing` lets values differ a little rather than crease.
     """
@@ -65,12 +68,11 @@ def interpolation(centres: np.ndarray, at: np.ndarray, smoothing: float = 0.0) -
     system[:k, :k] = np.linalg.norm(centres[:, None] - centres[None], axis=-1) - smoothing * np.eye(k)
     system[:k, k:] = np.column_stack([np.ones(k), centres])
     system[k:, :k] = system[:k, k:].T
-    inverse = np.linalg.inv(system)[:, :k].astype(np.float32)
-    distance = np.sqrt(
-        np.maximum(0, (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T),
-        dtype=np.float32,
-    )
-    return distance @ inverse[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ inverse[k:]
+    right = np.concatenate([values, np.zeros((3, values.shape[1]))])
+    weights = np.linalg.solve(system, right).astype(np.float32)
+    squared = (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T
+    distance = np.sqrt(np.maximum(0, squared), dtype=np.float32)
+    return distance @ weights[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ weights[k:]
 
 
 def _behind(points: np.ndarray, others: np.ndarray, near: float, deeper: float) -> np.ndarray:
@@ -95,8 +97,10 @@ class Field:
         """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured."""
         self.size, self.source = size, Placement.of(pose)
         self.step = max(1, size // NODES)  # pixels between nodes
-        self.nodes = -(-size // self.step) + 1
-        line = np.arange(self.nodes, dtype=np.float32) * self.step
+        # Nodes lie in the middle of squares of `step` pixels, one square beyond the picture on each side: then
+        # enlarging the grid by `step` gives every pixel its value.
+        self.nodes = -(-size // self.step) + 2
+        line = _line(slice(0, self.nodes), self.step)
         self.pixels = np.stack(np.meshgrid(line, line), axis=-1)  # (N, N, 2)
         units = (self.pixels - pose.centre[:2]) / pose.scale  # eye distances in the picture
         place = ((pose.place(shape)[:, :3] - pose.centre) / pose.scale).astype(np.float64)
@@ -127,9 +131,8 @@ class Field:
         known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.2, 0.35)]])
         _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
         known = known[unique]
-        weights = interpolation(known[:, :2], units.reshape(-1, 2), smoothing=0.02)
-        depth = (weights @ known[:, 2].astype(np.float32)).reshape(self.nodes, self.nodes)
-        return cv2.GaussianBlur(depth, (0, 0), 1.0)
+        depth = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
+        return cv2.GaussianBlur(depth.reshape(self.nodes, self.nodes), (0, 0), 1.0)
 
     def _follow(self, units, pose, chin: float) -> np.ndarray:
         roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
@@ -159,7 +162,7 @@ class Field:
             np.array([[x, y, 0.3] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.rotation.T
         )
         box = np.concatenate([corners[:, :2].min(0), corners[:, :2].max(0)]) * pose.scale
-        box = (box + np.tile(pose.centre[:2], 2)) / self.step
+        box = (box + np.tile(pose.centre[:2], 2)) / self.step + 1
         x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, self.nodes - 2)
         x1, y1 = np.clip(np.ceil(box[2:]).astype(int), 2, self.nodes)
         self.box = slice(y0, y1), slice(x0, x1)
@@ -174,31 +177,39 @@ class Field:
         lids = np.unique(np.concatenate([c for eye in EYES for c in eye]))
         usable = np.setdiff1d(np.arange(478), np.concatenate([lids, [468, 473], *IRIS_RINGS]))
         maps = basis()[COLUMNS]
-        self.maps = []
-        for other in (
-            LIP_LOWER,
-            LIP_UPPER,
-        ):  # the upper field does not know the lower lip, and the other way round
+        linear = []
+        for other in (LIP_LOWER, LIP_UPPER):  # each lip's field does not know the other lip
             skin = np.setdiff1d(usable, other)
-            weights = interpolation(np.concatenate([place[skin, :2], beyond]), at, smoothing=0.01)[
-                :, : len(skin)
-            ]
-            linear = np.einsum("gn,cnj->gjc", weights, maps[:, skin], optimize=True)
-            self.maps.append(np.ascontiguousarray(linear.reshape(-1, len(COLUMNS)), dtype=np.float32))
+            values = np.zeros((len(skin) + len(beyond), 3 * len(COLUMNS)))
+            values[: len(skin)] = maps[:, skin].transpose(1, 2, 0).reshape(len(skin), -1)
+            found = interpolate(np.concatenate([place[skin, :2], beyond]), values, at, smoothing=0.01)
+            linear.append(found.reshape(y1 - y0, x1 - x0, 3, len(COLUMNS)))
+        self.maps = np.ascontiguousarray(linear[0])  # (h, w, 3, C), the upper field's
+        # The lower field is another one about the mouth only.
+        mouth = np.concatenate([place[LIP_UPPER, :2], place[LIP_LOWER, :2]])
+        around = np.concatenate([mouth.min(0) - AROUND_MOUTH, mouth.max(0) + AROUND_MOUTH])
+        within = (np.tile(pose.centre[:2], 2) + around * pose.scale) / self.step + 1
+        u0, v0 = np.clip(np.floor(within[:2]).astype(int), [x0, y0], [x1 - 1, y1 - 1])
+        u1, v1 = np.clip(np.ceil(within[2:]).astype(int), [u0 + 1, v0 + 1], [x1, y1])
+        self.mouth = slice(v0, v1), slice(u0, u1)
+        part = slice(v0 - y0, v1 - y0), slice(u0 - x0, u1 - x0)
+        edge = np.minimum.outer(*(np.minimum(np.arange(n), np.arange(n)[::-1]) for n in (v1 - v0, u1 - u0)))
+        fade = smoothstep(edge * self.step / (FADE * pose.scale))[..., None, None]
+        self.lower_maps = np.ascontiguousarray((linear[1] - linear[0])[part] * fade, dtype=np.float32)
 
     def forward(self, exp: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
         """exp: (21, 3) offsets from the picture's own expression -> upper, lower: displacements (N, N, 2), pixels."""
-        turn = (placement.scale * placement.rotation[:2]).T.astype(np.float32)
-        rigid = self.x @ turn + (placement.pivot.astype(np.float32) - self.pixels)
+        turn = (placement.scale * placement.rotation[:2]).astype(np.float64)
+        rigid = cv2.transform(self.x, np.column_stack([turn, placement.pivot]))
+        rigid -= self.pixels
         rigid *= self.follow
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
-        fields = []
-        for linear in self.maps:
-            field = rigid.copy()
-            e = (linear @ offsets).reshape(*field[self.box].shape[:2], 3)
-            field[self.box] += (e @ turn) * self.follow[self.box]
-            fields.append(field)
-        return fields[0], fields[1]
+        moved = cv2.transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
+        rigid[self.box] += moved * self.follow[self.box]
+        lower = rigid.copy()
+        moved = cv2.transform(np.einsum("hwjc,c->hwj", self.lower_maps, offsets), turn)
+        lower[self.mouth] += moved * self.follow[self.mouth]
+        return rigid, lower
 
     def backward(self, forward: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
         """forward (N, N, 2): where source nodes go -> (h, w, 2) pixels: where each pixel of the box (rows, columns)
@@ -207,41 +218,41 @@ class Field:
         b(y) = -d(y + b(y)), by iteration: first on every fourth node, where steps are cheap, then on all nodes,
         and between them linearly.
         """
-        coarse = _nodes(box, 4 * self.step)
-        back = _iterate(np.ascontiguousarray(forward[::4, ::4]), 4 * self.step, coarse, None, 10)
-        fine = _nodes(box, self.step)
-        back = _iterate(forward, self.step, fine, _refine(back, coarse, 4 * self.step, *fine), 3)
-        rows, columns = box
-        x = np.arange(columns.start, columns.stop, dtype=np.float32)
-        y = np.arange(rows.start, rows.stop, dtype=np.float32)
-        at = _refine(back, fine, self.step, x, y)
-        at[..., 0] += x
-        at[..., 1] += y[:, None]
-        return at
+        step = self.step
+        nodes = tuple(slice(max(0, s.start // step), min(self.nodes, -(-s.stop // step) + 2)) for s in box)
+        coarse = tuple(slice(s.start // 4, -(-(s.stop - 1) // 4) + 1) for s in nodes)
+        quarter = np.ascontiguousarray(forward[::4, ::4]) / np.float32(4 * step)
+        back = _iterate(quarter, coarse, None, 8)
+        shape = [s.stop - s.start for s in nodes]
+        shift = [float(n.start / 4 - c.start) for n, c in zip(nodes, coarse)]
+        matrix = np.float64([[0.25, 0, shift[1]], [0, 0.25, shift[0]]])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        start = cv2.warpAffine(back * 4, matrix, shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        back = _iterate(forward / np.float32(step), nodes, start, 3) * np.float32(step)
+        back[..., 0] += _line(nodes[1], step)
+        back[..., 1] += _line(nodes[0], step)[:, None]
+        if step > 1:
+            back = cv2.resize(back, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+        top, left = (s.start - (n.start - 1) * step for s, n in zip(box, nodes))
+        height, width = (s.stop - s.start for s in box)
+        return back[top : top + height, left : left + width]
 
 
-def _nodes(box: tuple[slice, slice], step: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (rows, columns) -> x (W,), y (H,): the nodes' pixels around them."""
-    y, x = (np.arange(s.start // step, -(-(s.stop - 1) // step) + 1, dtype=np.float32) * step for s in box)
-    return x, y
+def _line(nodes: slice, step: int) -> np.ndarray:
+    """Pixels of a row's nodes."""
+    return (np.arange(nodes.start, nodes.stop, dtype=np.float32) - 0.5) * step - 0.5
 
 
-def _refine(back: np.ndarray, nodes: tuple[np.ndarray, np.ndarray], step: int, x: np.ndarray, y: np.ndarray):
-    """Values on nodes -> linearly between, at the evenly spaced columns x and rows y."""
-    matrix = np.float64([[x[1] - x[0], 0, x[0] - nodes[0][0]], [0, y[1] - y[0], y[0] - nodes[1][0]]]) / step
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(back, matrix, (len(x), len(y)), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _iterate(forward: np.ndarray, step: int, nodes, start: np.ndarray | None, rounds: int) -> np.ndarray:
-    """forward (n, n, 2) on every `step` pixels -> (H, W, 2) displacement back at the pixels `nodes`, x (W,), y (H,)."""
-    grid = np.stack(np.meshgrid(*nodes), axis=-1) / np.float32(step)
+def _iterate(forward: np.ndarray, nodes, start: np.ndarray | None, rounds: int) -> np.ndarray:
+    """forward (n, n, 2) in units of its nodes -> (h, w, 2) the displacement back at `nodes` (rows, columns)."""
+    y, x = (np.arange(s.start, s.stop, dtype=np.float32) for s in nodes)
+    grid = np.stack(np.meshgrid(x, y), axis=-1)
     back = np.zeros_like(grid) if start is None else start
     for _ in range(rounds):
-        moved = cv2.remap(
-            forward, grid + back / np.float32(step), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        back = 0.25 * back - 0.75 * moved  # damped: at a nose seen from the side the field is steep
+        moved = cv2.remap(forward, grid + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved *= np.float32(-0.75)  # damped: at a nose seen from the side the field is steep
+        back = np.float32(0.25) * back
+        back += moved
     return back
 
 
