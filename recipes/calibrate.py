@@ -1,6 +1,8 @@
 """A trained network -> the encoder that is shipped: its lips from filmed people, its numbers measured.
 
-    python -m recipes.calibrate WORK RUN OUT      RUN: the folder with model/net.pt; OUT: encoder.json, .safetensors
+    python -m recipes.calibrate WORK RUN OUT [--like ENCODER]
+RUN: the folder with model/net.pt; OUT: encoder.json, .safetensors; ENCODER: one whose features' units are kept, so that
+a generator trained on it takes this one too.
 
 Prints r of people's lips, each told by a ridge that has not seen them.
 """
@@ -21,8 +23,8 @@ from recipes.lips import NEVER, Ridge, Take, amplitudes, gap, leave_out, load_pe
 
 DIRECTIONS = 64  # of the features
 KNOTS = np.linspace(0, 1, 21)
-STRENGTH = 10.0
-CLOSING, VOICE = (0.25, 0.6), (-1.5, 1.0)
+STRENGTH = 100.0
+CLOSING, VOICE = (0.15, 0.4), (-1.5, 1.0)
 
 
 def load_net(folder: Path) -> SpeechNet:
@@ -38,6 +40,7 @@ def encoder_for(
     takes: list[Take],
     hidden: dict[str, np.ndarray],
     without: str | None = None,
+    like: Calibration | None = None,
     report: bool = False,
 ) -> SpeechEncoder:
     """The encoder whose lips and measures come from all people but `without` (and those that nothing is learned from)."""
@@ -65,7 +68,9 @@ def encoder_for(
     weight, bias = ridge.fit(without)
     everything = np.concatenate([hidden[t.name] @ weight + bias for t in takes if t.person in people])
     mean, deviation = everything.mean(0), everything.std(0) + 1e-4
-    mels = np.concatenate([LogMel().whole(t.sound) for t in takes[::6]])
+    if like:
+        mean, deviation = np.array(like.lip_mean), np.array(like.lip_scale)
+    loud = (like.loud_mean, like.loud_scale) if like else _loudness(takes)
     told_net = SpeechNet(net.config)
     told_net.load_state_dict(net.state_dict())
     with torch.no_grad():
@@ -79,10 +84,8 @@ def encoder_for(
         gap_from=tuple(float(v) for v in knots_from),
         gap_to=tuple(float(v) for v in knots_to),
         closing=CLOSING,
-        jaw_mean=0.0,
-        jaw_scale=1.0,
-        loud_mean=float(mels.mean()),
-        loud_scale=float(mels.std()),
+        loud_mean=loud[0],
+        loud_scale=loud[1],
         voice=VOICE,
     )
     if report:
@@ -97,6 +100,11 @@ def encoder_for(
     return SpeechEncoder(told_net, calibration)
 
 
+def _loudness(takes: list[Take]) -> tuple[float, float]:
+    mels = np.concatenate([LogMel().whole(t.sound) for t in takes[::6]])
+    return float(mels.mean()), float(mels.std())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -104,14 +112,16 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--like", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     net = load_net(options.run / "model")
     takes = load_people(options.work)
     hidden = {t.name: run(net, t.sound).hidden[0].numpy()[: len(t.lips)] for t in takes}
     by_sound = {id(t.sound): hidden[t.name] for t in takes}
-    print("people left out:", leave_out(takes, lambda s: by_sound[id(s)], (3.0, 10.0, 30.0)))
-    encoder = encoder_for(net, takes, hidden, report=True)
+    print("people left out:", leave_out(takes, lambda s: by_sound[id(s)], (STRENGTH,)))
+    like = SpeechEncoder.load(options.like).calibration if options.like else None
+    encoder = encoder_for(net, takes, hidden, like=like, report=True)
     encoder.save(options.out)
     made = {t.name: encoder.lips(t.sound).reshape(-1, 33)[: len(t.lips)] for t in takes}
     print("as drawn (these people's lips are known):", _size(takes, made))

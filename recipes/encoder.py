@@ -25,7 +25,8 @@ from recipes import augment
 DIRECTIONS = 192
 LENGTH = 192  # frames of an example that count
 HANG = 4  # frames around a voice that still belong to it
-NOISE_ALONE, NOISE_MIXED, BABBLE = 0.12, 0.5, 0.1  # parts of the examples
+NOISE_ALONE, NOISE_MIXED, BABBLE = 0.18, 0.5, 0.1  # parts of the examples
+WHITE = 0.15  # part of the noises that is plain white
 
 
 @dataclass
@@ -87,6 +88,7 @@ class EncoderModule(nn.Module):
         with torch.no_grad():
             mel = self.mel(batch["sound"])
             power = (mel.exp() - FLOOR).clamp_min(0)
+            power = augment.reverberate(power, batch["tail"])
             mel = (power * batch["color"].exp() + FLOOR).log()
             mel = torch.where(batch["masked"], mel.mean((1, 2), keepdim=True), mel)
         heard = self.net(mel)
@@ -149,7 +151,7 @@ class EncoderTask:
         item = cut(corpus, clip, behind, ahead, random)
         n = len(item["sound"])
         if random.random() < NOISE_ALONE:
-            item["sound"] = self._noise(n, random) * 10 ** random.uniform(-2.5, -0.3)
+            item["sound"] = self._noise(n, random) * 10 ** random.uniform(-3.2, -0.1)
             for key in ("directions", "lips", "voice"):
                 item[key] = np.zeros_like(item[key])
             item["lips"] -= self.scales["lip_mean"] / self.scales["lip_scale"]
@@ -160,7 +162,7 @@ class EncoderTask:
         level = float(np.sqrt(np.square(item["sound"]).mean()) + 1e-5)
         if random.random() < NOISE_MIXED:
             noise = self._noise(n, random)
-            ratio = 10 ** (-random.uniform(-2, 30) / 20)
+            ratio = 10 ** (-random.uniform(-3, 26) / 20)
             item["sound"] = item["sound"] + noise * level * ratio / (np.sqrt(np.square(noise).mean()) + 1e-5)
         if random.random() < BABBLE:
             other = cut(corpus, int(random.choice(self.known[name])), behind, ahead, random)["sound"]
@@ -171,6 +173,8 @@ class EncoderTask:
 
     def _noise(self, n: int, random: np.random.Generator) -> np.ndarray:
         out = np.zeros(n, np.float32)
+        if random.random() < WHITE:
+            return (0.15 * random.standard_normal(n)).astype(np.float32)
         for _ in range(random.choice([1, 1, 2])):
             bank = self.noise[int(random.integers(len(self.noise)))]
             row = bank[int(random.integers(len(bank)))].astype(np.float32) / 32768
@@ -182,6 +186,7 @@ class EncoderTask:
         batch = {k: torch.from_numpy(np.stack([e[k] for e in examples])) for k in examples[0]}
         count, frames = len(examples), batch["sound"].shape[1] // HOP
         batch["color"] = 0.6 * augment.channel(count, random)
+        batch["tail"] = augment.tails(count, random)
         batch["masked"] = augment.masked(count, frames, random)
         return batch
 
@@ -199,6 +204,7 @@ class EncoderTask:
                 )
                 batch["color"].zero_()
                 batch["masked"].zero_()
+                batch["tail"][:, :-1].zero_()
                 for key, value in module(batch).items():
                     found.setdefault(f"{name}_{key}", []).append(float(value))
         result = {k: float(np.mean(v)) for k, v in found.items()}

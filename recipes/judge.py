@@ -109,7 +109,7 @@ def leave_out(head: TalkingHead, work: Path, run_folder: Path, out: Path, seeds:
     encoders: dict[str, object] = {}
     for item in items([work / "dataset"]):
         if item.person not in encoders:
-            encoders[item.person] = encoder_for(net, takes, hidden, item.person)
+            encoders[item.person] = encoder_for(net, takes, hidden, item.person, head.encoder.calibration)
         wave = item.wave[max(0, -item.lag) * 640 :]
         for seed in range(seeds):
             motion = perform(head, wave, seed, encoders[item.person], item.identity)

@@ -1,5 +1,7 @@
 """Sounds without a voice, made up: (seconds, random) -> (n,) float32 at 16 kHz, peak about 1.
 
+    python -m recipes.noise WORK      WORK/noise_train.npz (for the encoder), WORK/noise_wav/*.wav (for the generator)
+
 Each function stands for a kind and draws everything about it (rates, colors, pitches), so that no two are alike.
 """
 
@@ -232,3 +234,35 @@ def silence(seconds: float, random: Random) -> np.ndarray:
 KINDS: dict[str, Callable[[float, Random], np.ndarray]] = {
     f.__name__: f for f in (steady, hum, traffic, applause, keys, rain, breath, beeps, music, silence)
 }
+
+
+def main() -> None:
+    import argparse
+    import wave
+    from pathlib import Path
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("work", type=Path)
+    parser.add_argument(
+        "--each", type=int, default=40, help="clips of 10 s of each kind; of music three times as many"
+    )
+    options = parser.parse_args()
+    random = np.random.default_rng(0)
+    sounds, names = [], []
+    for kind, make in KINDS.items():
+        for i in range(options.each * (3 if kind == "music" else 1)):
+            sounds.append(np.int16(0.5 * 32767 * np.clip(make(10.0, random), -1, 1)))
+            names.append(f"{kind}-{i}")
+    np.savez(options.work / "noise_train.npz", sound=np.stack(sounds), names=names)
+    folder = options.work / "noise_wav"
+    folder.mkdir(exist_ok=True)
+    for name, sound in list(zip(names, sounds))[::8]:
+        with wave.open(str(folder / f"{name}.wav"), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(RATE)
+            file.writeframes(sound.tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -77,7 +77,7 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+        return F.rms_norm(x, self.weight.shape, self.weight, 1e-5)
 
 
 class Block(nn.Module):
@@ -168,7 +168,6 @@ class Calibration:
     lip_gain:     what x and y of the lips are enlarged by about the mean: a mean over people moves less than anyone
     gap_from, gap_to: knots of the map from the told gap to a real one, eye distances
     closing:      odds of a bilabial sound at which the lips begin to meet and have met
-    jaw_mean, jaw_scale: of the blendshape jaw
     loud_mean, loud_scale: of the log-mel bands beside
     voice:        logits between which the mouth wakes
     """
@@ -180,11 +179,26 @@ class Calibration:
     gap_from: tuple[float, ...]
     gap_to: tuple[float, ...]
     closing: tuple[float, float]
-    jaw_mean: float
-    jaw_scale: float
     loud_mean: float
     loud_scale: float
     voice: tuple[float, float]
+
+    @classmethod
+    def plain(cls, directions: int) -> Calibration:
+        """Of a network that nothing was measured of: everything as it comes."""
+        dims = 3 * LIP_POINTS
+        return cls(
+            directions=directions,
+            lip_mean=(0.0,) * dims,
+            lip_scale=(0.05,) * dims,
+            lip_gain=1.0,
+            gap_from=(0.0, 1.0),
+            gap_to=(0.0, 1.0),
+            closing=(0.25, 0.5),
+            loud_mean=MEL_MEAN,
+            loud_scale=MEL_STD,
+            voice=(-1.0, 1.0),
+        )
 
 
 class Steps:
@@ -290,6 +304,10 @@ class SpeechEncoder:
         """(T, 1, width) features -> (T,) how sure it is that somebody speaks, 0..1."""
         return (features[:, 0, self.calibration.directions + LOUD_BANDS] + 1) / 2
 
+    def meeting_in(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> (T,) how far the lips have to meet for p, b or m, 0..1."""
+        return (features[:, 0, self.calibration.directions + LOUD_BANDS + 1] + 1) / 2
+
     def features(self, heard: Heard, mel: Tensor) -> np.ndarray:
         """What was heard of T frames, and their own log-mel (1, 4 T, 80) -> (T, 1, width)."""
         c = self.calibration
@@ -343,7 +361,7 @@ class SpeechStream:
     def __init__(self, encoder: SpeechEncoder) -> None:
         self._encoder = encoder
         self._mel = LogMel().stream()
-        with torch.no_grad():
+        with torch.inference_mode():
             self._steps = Steps(encoder.net)
         ahead = encoder.net.config.context[1]
         lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
@@ -364,7 +382,7 @@ class SpeechStream:
         out = np.concatenate(parts)
         return out[: len(out) - (self._given - total)]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _take(self, mel: np.ndarray) -> np.ndarray:
         self._seen += len(mel) // PER_FRAME
         self._waiting = np.concatenate([self._waiting, mel])

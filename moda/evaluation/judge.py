@@ -237,6 +237,7 @@ def rendered(clip: RealClip, motion: Motion, head, portrait: np.ndarray) -> Moti
     from moda.media.write import write_video
 
     character = head.prepare(portrait)
+    motion = motion.space.generated(motion, character.motion)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
         write_video(path, character.draw(motion))

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from moda.constants import MOTION_DIM
+from moda.errors import ModaError
 from moda.evaluation.metrics import correlation, describe
 from moda.generator.config import ModelConfig
-from moda.generator.flow import training_pair
+from moda.generator.flow import TIMES, pair_of
 from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import EPSILON, Statistics
@@ -43,6 +44,11 @@ class GeneratorConfig(BaseModel):
         0.1, ge=0, le=1, description="part of the windows without sound, for guidance"
     )
     emotion_dropout: float = Field(0.1, ge=0, le=1, description="part of the windows without their emotion")
+    reflow_steps: int = Field(
+        0,
+        ge=0,
+        description="above 0: learn from noise and what the initial model makes of it in so many steps, so that few do",
+    )
     mouth_weight: float = Field(3.0, ge=0)
     face_weight: float = Field(1.0, ge=0)
     pose_weight: float = Field(1.0, ge=0)
@@ -100,6 +106,9 @@ class GeneratorTask:
             torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON)
         )
         self.weights = {name: getattr(config, f"{name}_weight") for name in PARTS}
+        if config.reflow_steps and not initial:
+            raise ModaError("reflow_steps needs an initial model, whose motions are learned from")
+        self.teacher = initial.model if initial and config.reflow_steps else None
 
     def example(self, random: np.random.Generator) -> Window:
         return self.windows.draw(random)
@@ -117,13 +126,8 @@ class GeneratorTask:
         without = torch.rand(len(examples), generator=random) < config.audio_dropout
         no_emotion = torch.rand(len(examples), generator=random) < config.emotion_dropout
         emotion = torch.tensor([w.emotion for w in examples])
-        pair = training_pair(motion, random)
-        return {
+        batch = {
             "previous": previous + 0.05 * torch.randn(previous.shape, generator=random),
-            "x_t": pair.x_t,
-            "time": pair.time,
-            "target": pair.target,
-            "sigma": pair.sigma,
             "audio": audio + config.audio_noise * torch.randn(audio.shape, generator=random),
             "without": without,
             # Where sound and emotion are both left out is what guidance starts from.
@@ -131,6 +135,30 @@ class GeneratorTask:
             "identity": identity + 0.02 * torch.randn(identity.shape, generator=random),
             "known": torch.from_numpy(np.stack([w.known[:n] for w in examples])).float(),
         }
+        noise = torch.randn(motion.shape, generator=random)
+        if self.teacher is not None:
+            motion = self._reflowed(batch, noise, motion)
+        pair = pair_of(motion, noise, torch.rand(len(motion), generator=random))
+        return batch | {"x_t": pair.x_t, "time": pair.time, "target": pair.target, "sigma": pair.sigma}
+
+    @torch.no_grad()
+    def _reflowed(self, batch: Mapping[str, Tensor], noise: Tensor, motion: Tensor) -> Tensor:
+        """What the initial model makes of the noise; the lips, which the sound decides, stay as they should be.
+
+        Source: rectified flow's reflow, Liu et al., arXiv 2209.03003.
+        """
+        assert self.teacher is not None
+        audio = self.teacher.without_audio(batch["audio"], batch["without"])
+        tokens = self.teacher.tokens(audio, batch["emotion"], batch["identity"])
+        previous = batch["previous"][:, None].expand_as(noise)
+        x, sigmas = noise, torch.linspace(1, 0, self.config.reflow_steps + 1).tolist()
+        for sigma, below in zip(sigmas, sigmas[1:]):
+            time = torch.full((len(x),), TIMES * sigma)
+            modulation = self.teacher.modulation(time, batch["emotion"])
+            x = x + (below - sigma) * self.teacher.velocity(
+                torch.cat([previous, x], dim=-1), tokens, modulation
+            )
+        return torch.cat([motion[..., :MOUTH_DIMS], x[..., MOUTH_DIMS:]], dim=-1)
 
     def _normal(self, arrays: list[np.ndarray]) -> Tensor:
         return (torch.from_numpy(np.stack(arrays)).float() - self.mean) / self.std

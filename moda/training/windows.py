@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moda.audio.speech import INNER_PAIRS
 from moda.constants import FPS, KEYPOINTS, MOTION_DIM, SAMPLES_PER_FRAME
 from moda.generator.config import ModelConfig
 from moda.motion.explicit import LID_APERTURE, LIDS, MIRROR, MOUTH
@@ -25,6 +26,8 @@ UPPER_SHARE = 0.85  # of a blink's way is the upper lid's
 BLINK_FROM, BLINK_SURE = 0.15, 0.4  # of the way: a closure that begins, one that is taken for a blink
 SILENT_PART = 0.1  # of the windows put together, without a voice
 COMPOSED_TRIES = 10
+STEADY = 0.17  # of each neighboring frame
+PRESS = 0.03  # eye distances by which lips that meet overlap
 
 
 @dataclass
@@ -75,7 +78,7 @@ def make_clip(
     features, loud = features[keep], loud[keep]
     motion[:, PITCH:] -= np.median(motion[:, PITCH:], axis=0)
     whole_blinks(motion)
-    lips = encoder.lips_in(features).reshape(len(features), -1)
+    lips = _shown(encoder, features)
     lips = lips + own_lips * (motion[:, :MOUTH_DIMS] - lips)
     return Clip(person, features, loud, motion.astype(np.float32), lips.astype(np.float32), identity)
 
@@ -83,8 +86,23 @@ def make_clip(
 def make_speech(wave: np.ndarray, encoder, voice: bool = True) -> Speech:
     """voice False: a noise; its lips are at rest, whatever the encoder heard."""
     features = np.concatenate(list(encoder.encode([wave])))
-    lips = encoder.lips_in(features).reshape(len(features), -1)
+    lips = _shown(encoder, features)
     return Speech(features, loudness(wave, len(features)), lips if voice else np.zeros_like(lips))
+
+
+def _shown(encoder, features: np.ndarray) -> np.ndarray:
+    """(T, 1, width) features -> (T, 33) the lips to be learned: the encoder's, with a little of each neighbor, because
+    they tremble more than anyone's, and pressed together for p, b and m, because what is learned closes less."""
+    lips = encoder.lips_in(features).reshape(len(features), -1)
+    padded = np.concatenate([lips[:1], lips, lips[-1:]])
+    lips = STEADY * (padded[:-2] + padded[2:]) + (1 - 2 * STEADY) * lips
+    points = lips.reshape(len(lips), -1, 3)
+    for upper, lower in INNER_PAIRS:
+        gap = points[:, lower, 1] - points[:, upper, 1]
+        change = encoder.meeting_in(features) * (gap + PRESS)
+        points[:, upper, 1] += 0.3 * change
+        points[:, lower, 1] -= 0.7 * change
+    return lips.astype(np.float32)
 
 
 def whole_blinks(motion: np.ndarray) -> None:
