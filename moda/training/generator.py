@@ -49,6 +49,11 @@ class GeneratorConfig(BaseModel):
         ge=0,
         description="above 0: learn from noise and what the initial model makes of it in so many steps, so that few do",
     )
+    reflow_liveliness: float = Field(
+        1.0,
+        gt=0,
+        description="what the noise is multiplied by before the initial model makes motion of it; more is livelier",
+    )
     mouth_weight: float = Field(3.0, ge=0)
     face_weight: float = Field(1.0, ge=0)
     pose_weight: float = Field(1.0, ge=0)
@@ -151,7 +156,10 @@ class GeneratorTask:
         audio = self.teacher.without_audio(batch["audio"], batch["without"])
         tokens = self.teacher.tokens(audio, batch["emotion"], batch["identity"])
         previous = batch["previous"][:, None].expand_as(noise)
-        x, sigmas = noise, torch.linspace(1, 0, self.config.reflow_steps + 1).tolist()
+        x, sigmas = (
+            self.config.reflow_liveliness * noise,
+            torch.linspace(1, 0, self.config.reflow_steps + 1).tolist(),
+        )
         for sigma, below in zip(sigmas, sigmas[1:]):
             time = torch.full((len(x),), TIMES * sigma)
             modulation = self.teacher.modulation(time, batch["emotion"])
