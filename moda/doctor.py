@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GOOD, HINT, BAD = "ok", "--", "!!"
-PACKAGES = ("torch", "numpy", "safetensors", "huggingface_hub", "av", "mediapipe", "typer", "rich")
+PACKAGES = ("torch", "numpy", "safetensors", "huggingface_hub", "av", "mediapipe", "pi_heif", "typer", "rich")
 # import name, extra of the package that brings it, what it is for
 EXTRAS = (
     ("transformers", "official", "HuBERT, which the official model listens with"),
@@ -150,7 +150,7 @@ def _extras() -> Iterator[Finding]:
         if importlib.util.find_spec(name):
             yield Finding(GOOD, name, importlib.metadata.version(name))
         else:
-            yield Finding(HINT, name, f'for {use}: pip install "moda[{extra}]"')
+            yield Finding(HINT, name, f'for {use}: pip install "moda-talkinghead[{extra}]"')
 
 
 def _models() -> Iterator[Finding]:

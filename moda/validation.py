@@ -77,7 +77,7 @@ def check_number(name: str, value: object, least: float, most: float) -> None:
         raise ModaError(f"{name} is {value}, but must be a number from {least:g} to {most:g}")
 
 
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
     """Errors: ModaError unless value is one of the choices."""
     if value not in choices:
-        raise ModaError(f"{name} is {value!r}, but must be one of {', '.join(choices)}")
+        raise ModaError(f"{name} is {value!r}, but must be one of {', '.join(map(str, choices))}")

@@ -147,6 +147,13 @@ def test_a_leap_of_hours_is_no_gap(tmp_path):
     assert len(read_audio(path)) == pytest.approx(2 * RATE, abs=200)
 
 
+@pytest.mark.parametrize("start, expected", [(0.5, 1.5), (90.0, 91.0), (50_000.0, 1.0)])
+def test_sound_that_begins_late(start, expected, tmp_path):
+    quiet = np.zeros((RATE, 1), np.float32)
+    path = write(tmp_path / "a.mkv", [(tone(1.0), RATE, start), (quiet, RATE, 0)], "pcm_s16le", tracks=2)
+    assert len(read_audio(path)) == pytest.approx(expected * RATE, abs=50)
+
+
 def test_joined_files_change_rate_and_channels(tmp_path):
     parts = []
     for index, (rate, channels) in enumerate([(44_100, 2), (22_050, 1), (44_100, 2)]):

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 PIECE_SECONDS = 4.0
 GAP = 0.05  # seconds that time stamps may be off before it counts as a gap; containers round them
+MAX_LEAD = 600.0  # seconds of picture before the sound begins; more is a fault of the stamps
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 SILENCE = 1e-4  # a track that never gets louder than this has no sound
 SILENCE_LOOK = 60.0  # seconds of a track looked at for that
@@ -198,7 +199,8 @@ def _decode(
     more than a minute, is a fault of the stamps (recordings joined): the sound goes on without a gap.
     """
     names: tuple[str, ...] = ()
-    lead = round(max(0.0, start_of(stream) - start_of_file(container)) * rate)
+    late = start_of(stream) - start_of_file(container)
+    lead = round(late * rate) if 0 < late <= MAX_LEAD else 0
     resampler: av.AudioResampler | None = None
     format_now = None
     begun = 0.0  # time stamp of the sample from which `heard` counts

@@ -59,7 +59,7 @@ class HubertEncoder:
             from transformers import AutoFeatureExtractor, AutoModel
             from transformers.utils import logging
         except ImportError as error:
-            raise ModaError('HuBERT needs transformers: pip install "moda[official]"') from error
+            raise ModaError('HuBERT needs transformers: pip install "moda-talkinghead[official]"') from error
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise ModaError(f"there is no HuBERT in {folder}: it has no config.json")

@@ -34,3 +34,14 @@ class Resampler:
     @staticmethod
     def _joined(frames: list[av.AudioFrame]) -> np.ndarray:
         return np.concatenate([np.zeros(0, np.float32), *(frame.to_ndarray()[0] for frame in frames)])
+
+
+def to_rate(wave: np.ndarray, rate: int) -> np.ndarray:
+    """(n,) float32 mono at 16 kHz, a whole sound -> the same at another rate."""
+    if rate == SAMPLE_RATE or not len(wave):
+        return wave
+    resampler = av.AudioResampler("fltp", "mono", rate)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave[None]), format="fltp", layout="mono")
+    frame.sample_rate = SAMPLE_RATE
+    frames = [*resampler.resample(frame), *resampler.resample(None)]
+    return np.concatenate([part.to_ndarray()[0] for part in frames])

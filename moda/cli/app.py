@@ -201,6 +201,29 @@ def bench(
 
 
 @app.command()
+def serve(
+    portrait: Annotated[
+        list[Path] | None, typer.Option(help="A picture that the page offers; may be repeated.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Beyond this machine a token is needed.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option()] = 8000,
+    model: Model = "embedded",
+    size: Annotated[int, typer.Option(help="128, 256, 384 or 512 pixels.")] = 512,
+    token: Annotated[str | None, typer.Option(help="A secret that requests must bring.")] = None,
+    voice: Annotated[
+        str | None, typer.Option(help='A command that speaks, such as "espeak-ng -w {out}".')
+    ] = None,
+    voice_url: Annotated[str | None, typer.Option(help="Or a service with /v1/audio/speech.")] = None,
+    device: Device = "auto",
+) -> None:
+    """A face in the browser that listens and speaks; agents by WebSocket; videos as jobs."""
+    pictures = [given_picture(path) for path in portrait or []]
+    from moda.serve.run import run as start
+
+    start(pictures, model, device, host, port, size, token, voice, voice_url)
+
+
+@app.command()
 def emotions(model: Model = "embedded") -> None:
     """The emotions that a model knows."""
     from moda.weights import Description, resolve

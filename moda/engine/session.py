@@ -80,6 +80,7 @@ class Session:
                 f"rate is {rate}, but must be a multiple of {FPS}, so that a frame has whole samples"
             )
         self.rate, self.channels = rate, channels
+        self.stride = 1  # 2: every second picture is drawn and shown twice, for machines that are late
         self._draw, self._perform = draw, perform
         self._performance = perform(None)
         self._lock = threading.Lock()
@@ -186,10 +187,11 @@ class Session:
         return sound.astype(np.float32)
 
     def _frames(self, motion: Motion) -> list[Frame]:
-        return [
-            self._frame(picture, motion[i : i + 1])
-            for i, picture in enumerate(self._draw(motion) if len(motion) else ())
-        ]
+        if not len(motion):
+            return []
+        stride = self.stride
+        drawn = list(self._draw(motion if stride == 1 else motion[::stride]))
+        return [self._frame(drawn[i // stride], motion[i : i + 1]) for i in range(len(motion))]
 
     def _frame(self, picture: np.ndarray, motion: Motion) -> Frame:
         size = self.rate // FPS

@@ -1,0 +1,141 @@
+"""Videos as jobs: post a portrait and a sound, watch the progress, fetch the mp4. Each job has a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moda.errors import ModaError
+from moda.serve.hub import Refused
+from moda.serve.worker import Worker
+
+if TYPE_CHECKING:
+    from moda.serve.hub import Hub
+
+MAX_JOBS = 32  # that wait or are kept
+KEEP_SECONDS = 3600.0  # after which a job and its files are deleted
+
+
+@dataclass
+class Job:
+    """state: waiting, running, done or failed; progress: 0..1; message: why it failed."""
+
+    id: str
+    folder: Path
+    options: dict
+    state: str = "waiting"
+    progress: float = 0.0
+    message: str | None = None
+    made: float = field(default_factory=time.monotonic)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def video(self) -> Path:
+        return self.folder / "video.mp4"
+
+    def told(self) -> dict:
+        said = {"id": self.id, "state": self.state, "progress": round(self.progress, 3)}
+        return said | ({"message": self.message} if self.message else {})
+
+    def change(self, **values: object) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Jobs:
+    """One at a time, in a process of its own."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.jobs: dict[str, Job] = {}
+        self._waiting: asyncio.Queue[Job] = asyncio.Queue()
+        self._worker = Worker(timeout=300.0)
+        self._tasks: list[asyncio.Task] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._sweep())]
+
+    def new(self, portrait: bytes, sound: bytes, options: dict) -> Job:
+        """Errors: Refused where too many wait."""
+        if sum(job.state in ("waiting", "running") for job in self.jobs.values()) >= MAX_JOBS:
+            raise Refused(503, f"{MAX_JOBS} videos are waiting already; try again later")
+        key = secrets.token_hex(16)
+        folder = Path(self.hub.folder.name) / f"job-{key}"
+        folder.mkdir()
+        (folder / "portrait").write_bytes(portrait)
+        (folder / "sound").write_bytes(sound)
+        job = Job(key, folder, options)
+        self.jobs[key] = job
+        self.hub.counted["jobs"] += 1
+        self._waiting.put_nowait(job)
+        return job
+
+    def get(self, key: str) -> Job:
+        """Errors: Refused for an unknown id."""
+        if key not in self.jobs:
+            raise Refused(404, "there is no such job")
+        return self.jobs[key]
+
+    def delete(self, key: str) -> None:
+        job = self.get(key)
+        if job.state == "running":
+            self._worker.close()  # its call fails, and the next job starts a new process
+        del self.jobs[key]
+        job.change(state="failed", message="deleted")
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+    async def watch(self, job: Job) -> AsyncIterator[dict]:
+        """What there is to say of a job, until it is over."""
+        while True:
+            changed = job.changed
+            yield job.told()
+            if job.state in ("done", "failed"):
+                return
+            await changed.wait()
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._worker.close()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            job = await self._waiting.get()
+            if job.id not in self.jobs:
+                continue
+            job.change(state="running")
+
+            def report(part: float, job: Job = job) -> None:
+                loop.call_soon_threadsafe(lambda: job.change(progress=part))
+
+            head = self.hub.head
+            paths = [str(job.folder / name) for name in ("portrait", "sound")]
+            try:
+                await asyncio.to_thread(
+                    self._worker.call, "moda.serve.worker:generate", str(head.folder), head.device, *paths,
+                    str(job.video), job.options, progress=report,
+                )  # fmt: skip
+                await asyncio.sleep(0)
+                job.change(state="done", progress=1.0)
+            except ModaError as error:
+                message = str(error)
+                for path, name in zip(paths, ("the portrait", "the sound")):
+                    message = message.replace(path, name)
+                if job.state == "running":
+                    job.change(state="failed", message=message)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(30)
+            for job in list(self.jobs.values()):
+                if time.monotonic() - job.made > KEEP_SECONDS and job.state != "running":
+                    self.delete(job.id)

@@ -1,0 +1,270 @@
+"""A live session on a clock: sound comes in whenever it does, a frame leaves every 40 ms.
+
+One thread owns the engine's session; everyone else leaves wishes (sound, an interrupt, settings) under a lock. Frames
+are made a few ahead of the clock and delivered when they are due, picture and sound together, so the two cannot
+drift. Between utterances the face idles. When the machine is late, pictures are drawn less often; sound never is cut.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from moda.constants import FPS
+from moda.engine.session import Frame, Session
+from moda.errors import ModaError
+
+AHEAD = 4  # frames made before they are due
+HOP = 4  # frames of sound pushed at once
+START = 0.46  # seconds of sound with which an utterance begins: what the encoder waits for, so that it does not stop
+GRACE = 0.25  # seconds without sound after which an utterance that nobody ended is taken as ended
+LATE = 0.12  # seconds behind the clock from which pictures are thinned out
+LOST = 0.5  # seconds behind the clock that are not caught up: the clock is set anew
+MAX_WAITING = 300.0  # seconds of sound that may wait
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+    def wait(self, condition: threading.Condition, seconds: float) -> None: ...
+
+
+class RealClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wait(self, condition: threading.Condition, seconds: float) -> None:
+        condition.wait(seconds)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a listener is told beside frames. kind: started, done, interrupted, thinned, failed; data goes with it."""
+
+    kind: str
+    data: dict = field(default_factory=dict)
+
+
+@dataclass
+class Counts:
+    """Of one session, for metrics."""
+
+    frames: int = 0
+    late: int = 0
+    thinned: int = 0
+    resets: int = 0
+    interrupts: int = 0
+    first_frame: float | None = (
+        None  # seconds from an utterance's first sound to its first frame, the last one's
+    )
+    interrupt: float | None = None  # seconds from the wish to the end of the sound
+
+
+class LiveSession:
+    """deliver: called in the session's thread with each Frame when it is due, and with each Event."""
+
+    def __init__(
+        self, session: Session, deliver: Callable[[Frame | Event], None], clock: Clock | None = None
+    ) -> None:
+        self.session, self.counts = session, Counts()
+        self.rate = session.rate
+        self._deliver, self._clock = deliver, clock or RealClock()
+        self._wake = threading.Condition()
+        self._sound: deque[np.ndarray] = deque()
+        self._samples = 0
+        self._ended = False  # the sound that waits ends its utterance
+        self._came: float | None = None  # when the first sound of the utterance came
+        self._stop_at: float | None = None  # when an interrupt was wished for
+        self._changes: dict = {}
+        self._closing = self._finish = False
+        self._made: deque[Frame] = deque()
+        self._speaking = False
+        self._starved: float | None = None
+        self._shown = -1  # index of the last frame delivered
+        self.touched = self._clock.now()
+        self._thread = threading.Thread(target=self._run, name="moda-live", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # -- wishes, from any thread ---------------------------------------------------------------
+
+    def append(self, sound: np.ndarray) -> None:
+        """(n,) float32 mono at the session's rate. Errors: ModaError where more than MAX_WAITING would wait."""
+        with self._wake:
+            if (self._samples + len(sound)) / self.rate > MAX_WAITING:
+                raise ModaError(
+                    f"more than {MAX_WAITING:g} s of sound wait to be spoken; send it more slowly"
+                )
+            if not len(sound):
+                return
+            if self._came is None:
+                self._came = self._clock.now()
+            self._sound.append(sound)
+            self._samples += len(sound)
+            self._ended = False
+            self.touched = self._clock.now()
+            self._wake.notify_all()
+
+    def commit(self) -> None:
+        """What was appended so far is a whole utterance."""
+        with self._wake:
+            self._ended = True
+            self._wake.notify_all()
+
+    def interrupt(self) -> None:
+        """Forget all sound, close the lips; an Event "interrupted" tells what was played."""
+        with self._wake:
+            self._sound.clear()
+            self._samples, self._ended = 0, False
+            self._stop_at = self._clock.now()
+            self.touched = self._clock.now()
+            self._wake.notify_all()
+
+    def change(self, **settings: object) -> None:
+        """Settings as `Session.set` takes them. Errors: ModaError for a wrong one."""
+        from moda.engine.performance import Settings, changed
+
+        changed(Settings(), **settings)
+        with self._wake:
+            self._changes |= settings
+            self.touched = self._clock.now()
+
+    def close(self, finish: bool = False, timeout: float = 5.0) -> None:
+        """End the thread; finish: after what waits was spoken."""
+        with self._wake:
+            self._closing, self._finish = True, finish
+            self._ended = self._ended or finish
+            self._wake.notify_all()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    @property
+    def waiting(self) -> float:
+        """Seconds of sound that wait to be spoken."""
+        return self._samples / self.rate
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception as error:  # told to whoever listens; the thread has no one else to tell
+            self._deliver(Event("failed", {"message": str(error) or type(error).__name__}))
+
+    def _loop(self) -> None:
+        zero = self._clock.now()  # when frame 0 was due
+        waited = False  # for sound, since the last frame
+        while not self._over():
+            self._wishes()
+            if len(self._made) < AHEAD:
+                self._make()
+            now = self._clock.now()
+            if self._starved is not None and not self._made:
+                waited = True
+            if waited and self._made:  # late for want of sound, which no haste makes good
+                zero = max(zero, now - self._made[0].index / FPS)
+                waited = False
+            while self._made and zero + self._made[0].index / FPS <= now:
+                frame = self._made.popleft()
+                behind = now - (zero + frame.index / FPS)
+                if behind > 1.5 / FPS:
+                    self.counts.late += 1
+                self._thin(behind)
+                if behind > LOST:
+                    zero += behind
+                    self.counts.resets += 1
+                self._show(frame, now)
+            due = zero + (self._made[0].index if self._made else self._shown + 1) / FPS
+            with self._wake:
+                if self._stop_at is None and (len(self._made) >= AHEAD or self._hungry()):
+                    self._clock.wait(self._wake, max(0.001, min(due - self._clock.now(), 0.04)))
+
+    def _over(self) -> bool:
+        return self._closing and not (self._finish and (self._samples or self._speaking or self._made))
+
+    def _hungry(self) -> bool:
+        """Within an utterance, and nothing to push."""
+        return self._speaking and not self._samples and not self._ended
+
+    def _wishes(self) -> None:
+        with self._wake:
+            changes, self._changes = self._changes, {}
+            stop, self._stop_at = self._stop_at, None
+            begins = not self._speaking and self._samples and self._ready()
+        if changes:
+            self.session.set(**changes)
+        if stop is not None:
+            speaking, self._speaking, self._starved, self._came = self._speaking, False, None, None
+            self._made.clear()
+            position = self.session.interrupt(self._shown)
+            self.counts.interrupts += 1
+            self.counts.interrupt = self._clock.now() - stop
+            if speaking:
+                self._deliver(Event("interrupted", {"frames": position.frames, "seconds": position.seconds}))
+        elif begins:
+            self._made.clear()  # idle frames made ahead would only delay the first word
+            self.session.interrupt(self._shown)
+            self._speaking = True
+            self._deliver(Event("started", {}))
+
+    def _ready(self) -> bool:
+        return self._ended or self._samples >= START * self.rate
+
+    def _make(self) -> None:
+        """Some frames more, where there can be any."""
+        if not self._speaking:
+            self._made.extend(self.session.idle(HOP))
+            return
+        sound = self._take(round(HOP / FPS * self.rate))
+        if len(sound):
+            self._starved = None
+            self._made.extend(self.session.push(sound))
+            return
+        with self._wake:
+            ended = self._ended
+        now = self._clock.now()
+        if not ended:
+            self._starved = self._starved or now
+            if now - self._starved < GRACE:
+                return
+        self._starved = None
+        self._made.extend(self.session.flush())
+        self._speaking, self._came = False, None
+        with self._wake:
+            self._ended = False
+        self._deliver(Event("done", {}))
+
+    def _take(self, samples: int) -> np.ndarray:
+        """Up to so many samples of what waits."""
+        with self._wake:
+            taken: list[np.ndarray] = []
+            while samples and self._sound:
+                piece = self._sound.popleft()
+                if len(piece) > samples:
+                    self._sound.appendleft(piece[samples:])
+                    piece = piece[:samples]
+                taken.append(piece)
+                samples -= len(piece)
+                self._samples -= len(piece)
+            return np.concatenate(taken) if taken else np.zeros(0, np.float32)
+
+    def _thin(self, behind: float) -> None:
+        """Fewer pictures while the clock runs away."""
+        stride = 2 if behind > LATE else 1 if behind < LATE / 3 else self.session.stride
+        if stride != self.session.stride:
+            self.session.stride = stride
+            self._deliver(Event("thinned", {"pictures_a_second": FPS / stride}))
+        self.counts.thinned += stride - 1
+
+    def _show(self, frame: Frame, now: float) -> None:
+        if frame.speaking and self._came is not None:
+            self.counts.first_frame, self._came = now - self._came, None
+        self.counts.frames += 1
+        self._shown = frame.index
+        self._deliver(frame)

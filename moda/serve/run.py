@@ -1,0 +1,74 @@
+"""Starting the server."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+from moda.errors import ModaError
+from moda.validation import check_choice, check_whole
+
+
+def run(
+    portraits: list[Path],
+    model: str,
+    device: str,
+    host: str,
+    port: int,
+    size: int,
+    token: str | None,
+    voice_command: str | None,
+    voice_url: str | None,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Serve until a signal comes. Errors: ModaError for what was given, and without the extra [serve]."""
+    try:
+        import uvicorn
+
+        from moda.serve.app import build
+        from moda.serve.hub import SIZES, Hub
+    except ImportError as error:
+        raise ModaError(
+            f'the server needs more packages ({error}): pip install "moda-talkinghead[serve]"'
+        ) from error
+    from moda.pipeline import TalkingHead
+    from moda.voice import Voice
+
+    check_whole("port", port, 0, 65535)
+    check_choice("size", size, SIZES)
+    voice = Voice(voice_command, voice_url) if voice_command or voice_url else None
+    if not loopback(host) and token is None:
+        token = secrets.token_urlsafe(16)
+    head = TalkingHead.from_pretrained(model, device)
+    hub = Hub(head, voice, token, size)
+    for path in portraits:
+        hub.add(path)
+    logging.getLogger("moda.serve").setLevel(logging.INFO)
+    if hub.portraits:
+        from moda.engine.capacity import cost
+
+        first = next(iter(hub.portraits.values())).characters[size]
+        hub.costs[size] = cost(first)
+        report(f"{hub.admission.room(hub.costs[size])} sessions of {size} pixels fit on this machine")
+    address = f"http://{'[' + host + ']' if ':' in host else host}:{port}/"
+    report(f"{address}{'?token=' + token if token else ''} (end with Ctrl-C)")
+    config = uvicorn.Config(
+        build(hub), host=host, port=port, log_level="warning", ws_max_size=1 << 20, ws_ping_interval=20,
+        timeout_graceful_shutdown=8, server_header=False,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    server.run()
+    if not server.started:
+        raise ModaError(f"cannot listen at {host}:{port}; is another server there?")
+
+
+def loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,106 @@
+"""Text to speech, in two forms: a command line that writes a wav, or an OpenAI-compatible address."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from moda.errors import ModaError
+
+MAX_TEXT = 4096  # characters that speech services take at once
+TIMEOUT = 60.0  # seconds for one sentence
+SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|\n+")
+
+
+@dataclass(frozen=True)
+class Voice:
+    """command: such as "espeak-ng -w {out}" or "piper -m voice.onnx -f {out}"; {text} is replaced by the text, which
+    else goes to its standard input; no shell sees it. url: of a service with /v1/audio/speech. One of the two.
+
+    model, name: what the service is asked for.
+    """
+
+    command: str | None = None
+    url: str | None = None
+    model: str = "tts-1"
+    name: str = "alloy"
+
+    def __post_init__(self) -> None:
+        if (self.command is None) == (self.url is None):
+            raise ModaError("a voice is either a command or an address; give one of them")
+        if self.command is not None:
+            words = _words(self.command)
+            if not any("{out}" in word for word in words):
+                raise ModaError(f"the voice command {self.command!r} has no {{out}}, the file that it writes")
+            if shutil.which(words[0]) is None:
+                raise ModaError(
+                    f"the voice command {words[0]!r} is not installed; on Debian: apt install espeak-ng, then "
+                    f'--voice "espeak-ng -w {{out}}"'
+                )
+        elif not str(self.url).startswith(("http://", "https://")):
+            raise ModaError(f"the voice's address {self.url!r} must begin with http:// or https://")
+
+    def say(self, text: str) -> Iterator[np.ndarray]:
+        """Sentence by sentence: (n,) float32 mono 16 kHz. Errors: ModaError for no text, or a voice that fails."""
+        from moda.audio.decode import read_audio
+
+        sentences = [part.strip() for part in SENTENCE.split(text) if part.strip()]
+        if not sentences:
+            raise ModaError("there is no text to say")
+        for sentence in sentences:
+            for start in range(0, len(sentence), MAX_TEXT):
+                with tempfile.TemporaryDirectory() as folder:
+                    path = Path(folder) / "speech.wav"
+                    speak = self._by_command if self.command else self._by_address
+                    speak(sentence[start : start + MAX_TEXT], path)
+                    yield read_audio(path)
+
+    def _by_command(self, text: str, path: Path) -> None:
+        words = _words(str(self.command))
+        by_argument = any("{text}" in word for word in words)
+        words = [word.replace("{out}", str(path)).replace("{text}", text) for word in words]
+        try:
+            done = subprocess.run(
+                words, input=None if by_argument else text.encode(), capture_output=True, timeout=TIMEOUT
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise ModaError(f"the voice command {words[0]!r} failed: {error}") from error
+        if done.returncode or not path.exists():
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise ModaError(
+                f"the voice command {words[0]!r} failed: {said[-1] if said else 'it wrote nothing'}"
+            )
+
+    def _by_address(self, text: str, path: Path) -> None:
+        body = {"model": self.model, "voice": self.name, "input": text, "response_format": "wav"}
+        address = str(self.url).rstrip("/")
+        address += "" if address.endswith("/v1/audio/speech") else "/v1/audio/speech"
+        request = urllib.request.Request(
+            address, json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                path.write_bytes(answer.read())
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            raise ModaError(f"the voice at {address} failed: {error}") from error
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ModaError(f"the voice command {command!r} cannot be read: {error}") from error
+    if not words:
+        raise ModaError("the voice command is empty")
+    return words
