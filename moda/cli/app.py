@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moda import __version__
+from moda.cli import training
 from moda.cli.files import (
     check_motion_out,
     check_video_out,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Published weights: list, download, convert.", rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
+training.register(app)
 
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
@@ -166,44 +168,6 @@ def track(
     found.motion.save(output)
     for line in found.remarks():
         log.warning(line)
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="What to train, on what, for how long: .json.")],
-) -> None:
-    """Train a generator; runs on from its last checkpoint if there is one."""
-    from moda.training.train import train as run
-
-    with progress("Training") as report:
-        folder = run(config, report)
-    print(f"{folder}: use it with --model {folder}")
-
-
-@app.command()
-def evaluate(
-    clips: Annotated[
-        Path, typer.Argument(metavar="CLIPS_FOLDER", help="A folder of videos of people speaking.")
-    ],
-    model: Model = "embedded",
-    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    device: Device = "auto",
-) -> None:
-    """How well generated lips, head and lids agree with real videos."""
-    from json import dumps
-
-    from moda.evaluation.judge import evaluate as run
-    from moda.evaluation.judge import table
-    from moda.media.files import check_folder, whole
-
-    if json:
-        check_folder(json)
-    with progress("Evaluating") as report:
-        result = run(clips, model, device, progress=report)
-    print(table(result))
-    if json:
-        with whole(json) as part:
-            part.write_text(dumps(result, indent=1) + "\n")
 
 
 @app.command()
