@@ -179,5 +179,5 @@ def test_a_folder_that_does_not_fit_is_named(encoder, tmp_path):
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModaError, match=r'pip install "moda\[official\]"'):
+    with pytest.raises(ModaError, match=r'pip install "moda-talkinghead\[official\]"'):
         HubertEncoder.load(tmp_path)
