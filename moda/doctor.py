@@ -33,7 +33,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything; a check that fails in an unforeseen way is a finding as well."""
-    findings = []
+    findings: list[Finding] = []
     checks: list[Callable[[], Iterator[Finding]]] = [
         _python, _packages, _opencv, _landmarks, _codecs, _device, _extras, _models,
     ]  # fmt: skip

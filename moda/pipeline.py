@@ -25,14 +25,15 @@ if TYPE_CHECKING:
     from moda.engine.video import Audio, Video
     from moda.face.tracking import Track
     from moda.generator.generator import Generator
+    from moda.media.picture import Picture
     from moda.render import Renderer
     from moda.weights.description import Description
+
+    Portrait = Picture | Character  # a picture, or what was prepared of one
 
 log = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-
-Portrait = "str | os.PathLike | np.ndarray | PIL.Image.Image | Character"
 
 
 class TalkingHead:
@@ -110,7 +111,7 @@ class TalkingHead:
 
     def prepare(
         self,
-        portrait: Portrait,
+        portrait: Picture,
         *,
         size: int = DEFAULT_SIZE,
         full: bool = False,

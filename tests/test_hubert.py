@@ -54,7 +54,7 @@ def test_golden_base_model():
     model = transformers.HubertModel(transformers.HubertConfig())
     shapes = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     model.load_state_dict({k: torch.from_numpy(v) for k, v in state_dict(shapes).items()})
-    encoder = HubertEncoder(model, normalise=False)
+    encoder = HubertEncoder(model, normalize=False)
     (features,) = encoder.encode([randn(601, (32000,))])
     assert features.shape == (50, 12, 768)
     # 1e-4 of the features' deviation, which is 1
@@ -66,7 +66,7 @@ def test_golden_base_model():
 @pytest.mark.parametrize("kind", ["hubert", "wav2vec2"])
 def test_states_are_those_of_transformers(kind, stable):
     """Without the change of rate, the layers' states are transformers' own hidden_states."""
-    encoder = HubertEncoder(tiny(kind, do_stable_layer_norm=stable), normalise=False)
+    encoder = HubertEncoder(tiny(kind, do_stable_layer_norm=stable), normalize=False)
     wave = torch.from_numpy(randn(1, (1, 8000)))
     with torch.inference_mode():
         expected = encoder.model(wave, output_hidden_states=True).hidden_states[1:]
@@ -149,9 +149,9 @@ def test_a_saved_folder_loads(encoder, tmp_path):
         json.dumps({"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": False})
     )
     loaded = HubertEncoder.load(tmp_path)
-    assert not loaded.normalise and (loaded.layers, loaded.width) == (3, 16)
+    assert not loaded.normalize and (loaded.layers, loaded.width) == (3, 16)
     wave = randn(5, (6400,))
-    plain = HubertEncoder(encoder.model, normalise=False)
+    plain = HubertEncoder(encoder.model, normalize=False)
     assert np.array_equal(loaded.features(wave, 10), plain.features(wave, 10))
 
 
@@ -179,5 +179,5 @@ def test_a_folder_that_does_not_fit_is_named(encoder, tmp_path):
 
 def test_without_transformers_it_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModaError, match=r'pip install "moda\[official\]"'):
+    with pytest.raises(ModaError, match=r'pip install "moda-talkinghead\[official\]"'):
         HubertEncoder.load(tmp_path)

@@ -1,4 +1,4 @@
-"""The LivePortrait renderer as a whole, with weights by chance: the pictures are noise, the way to them is real."""
+"""The LivePortrait renderer as a whole, with random weights: the pictures are noise, the way to them is real."""
 
 from __future__ import annotations
 

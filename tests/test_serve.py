@@ -288,7 +288,7 @@ def test_a_browser_gets_both_tracks_in_step(server, wave):
     assert {"response.created", "response.done", "state", "error"} <= set(kinds)
     assert gone == 204
     times = np.array([frame.pts * float(frame.time_base) for _, frame in pictures])
-    assert 60 <= len(pictures) <= 110 and np.median(np.diff(times)) == pytest.approx(0.04, abs=1e-3)
+    assert 40 <= len(pictures) <= 115 and np.median(np.diff(times)) == pytest.approx(0.04, abs=1e-3)
     loud = [frame for _, frame in sounds if np.abs(frame.to_ndarray()).max() > 500]
     assert 50 <= len(loud) <= 110  # 2 s of speech, its pauses left out
 

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,19 +34,20 @@ class HubertEncoder:
     """
 
     def __init__(
-        self, model: nn.Module, normalise: bool = True, pre_emphasis: float = 0.0, rest_frames: int = 0
+        self, model: Any, normalize: bool = True, pre_emphasis: float = 0.0, rest_frames: int = 0
     ) -> None:
-        """model: transformers' HubertModel or Wav2Vec2Model
+        """model: transformers' HubertModel or Wav2Vec2Model, which have no types
 
-        normalise:    to zero mean and unit variance, each piece
+        normalize:    to zero mean and unit variance, each piece
         pre_emphasis: coefficient of the filter before it, see `PreEmphasis`; 0: none
         rest_frames:  silence appended to the sound; as many frames more come out
         """
         self.model = model.eval().requires_grad_(False)
-        self.normalise = normalise
+        self.normalize = normalize
         self.pre_emphasis, self.rest_frames = pre_emphasis, rest_frames
         self._lock = threading.Lock()
-        self.layers, self.width = model.config.num_hidden_layers, model.config.hidden_size
+        self.layers: int = model.config.num_hidden_layers
+        self.width: int = model.config.hidden_size
 
     @classmethod
     def load(
@@ -64,11 +66,12 @@ class HubertEncoder:
         if not (folder / "config.json").is_file():
             raise ModaError(f"there is no HuBERT in {folder}: it has no config.json")
         logging.set_verbosity_error()
+        logging.disable_progress_bar()  # it would be drawn even where standard error is a file
         try:
             model, info = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-            normalise = True
+            normalize = True
             if (folder / "preprocessor_config.json").is_file():
-                normalise = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True).do_normalize
+                normalize = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True).do_normalize
         except Exception as error:  # of configs, of files and of shapes: many kinds
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ModaError(f"the HuBERT in {folder} cannot be loaded: {reason}") from error
@@ -83,7 +86,7 @@ class HubertEncoder:
                 raise ModaError(
                     f"the HuBERT in {folder} does not fit its config: it {word} {', '.join(sorted(keys)[:3])}"
                 )
-        return cls(model.to(device), normalise, pre_emphasis, rest_frames)
+        return cls(model.to(device), normalize, pre_emphasis, rest_frames)
 
     def stream(self) -> HubertStream:
         return HubertStream(self)
@@ -100,7 +103,7 @@ class HubertEncoder:
         """One piece: (n,) cut, or padded with its last value, to 640 samples a frame -> (frames, ...)."""
         device = next(self.model.parameters()).device
         x = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-        if self.normalise:
+        if self.normalize:
             x = (x - x.mean()) / torch.sqrt(x.var(correction=0) + 1e-7)
         x = fit(x, frames * SAMPLES_PER_FRAME)
         convolved = self.convolve(reflect(x)[None, None].to(device))  # (1, 512, 2 frames)
@@ -144,9 +147,10 @@ class HubertEncoder:
             means.append(mean)
             variances.append(variance)
         share = torch.tensor(counts, device=wave.device) / sum(counts)
-        means, variances = torch.stack(means, dim=1), torch.stack(variances, dim=1)  # (channels, stretches)
-        mean = (share * means).sum(1, keepdim=True)
-        variance = (share * (variances + (means - mean).square())).sum(1, keepdim=True)
+        every = torch.stack(means, dim=1)  # (channels, stretches)
+        mean = (share * every).sum(1, keepdim=True)
+        within = torch.stack(variances, dim=1)
+        variance = (share * (within + (every - mean).square())).sum(1, keepdim=True)
         return mean, torch.sqrt(variance + first.layer_norm.eps)
 
     def _layers(self, hidden: Tensor) -> list[Tensor]:

@@ -186,15 +186,14 @@ def published_operations(device: str, precision: str, report: Report) -> list[di
 
     from moda.generator.bench import bench as generator_stages
     from moda.generator.bench import random_model
+    from moda.generator.products import pack, quantize
     from moda.render.liveportrait.bench import bench as renderer_stages
     from moda.render.liveportrait.bench import random_renderer
 
     if precision == "int8":
-        from moda.generator.quantize import quantize
-
         model, renderer = quantize(random_model()), random_renderer(device, "float32")
     else:
-        model = random_model(device=device, dtype=getattr(torch, precision))
+        model = pack(random_model(device=device, dtype=getattr(torch, precision)))
         renderer = random_renderer(device, precision)
     return show(generator_stages(model) + renderer_stages(renderer), report)
 

@@ -175,12 +175,12 @@ def bench(
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
-    long: Annotated[
-        bool, typer.Option("--long", help="Also five minutes of speech; with --live an hour.")
-    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Live sessions instead: delay, how many hold.")
     ] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="A server from outside instead: delay.")] = False,
+    hours: Annotated[float, typer.Option(help="With --live and --serve: also so long a session.")] = 0.0,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
@@ -193,7 +193,11 @@ def bench(
     if json:
         check_folder(json)
     if live:
-        result = bench_live(model, device, hours=1.0 if long else 0.0)
+        result = bench_live(model, device, hours)
+    elif serve:
+        from moda.bench.serve import bench_serve
+
+        result = bench_serve(model, device, hours=hours)
     else:
         result = run(model, device, seconds, long, precision)
     if json:

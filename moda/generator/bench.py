@@ -12,13 +12,15 @@ from moda.bench.timing import Row, timed, wait
 from moda.generator import cost
 from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.model import MotionTransformer
+from moda.generator.products import pack
 from moda.generator.sampler import Sampler
+from moda.packed import PackedLinear
 
 
 def random_model(
     config: ModelConfig = PUBLISHED, device: str = "cpu", dtype: torch.dtype = torch.float32
 ) -> MotionTransformer:
-    """Weights by chance: for timing without any file."""
+    """Random weights: for timing without any file."""
     with torch.device("meta"):
         model = MotionTransformer(config)
     model = model.to(dtype).to_empty(device=device).eval().requires_grad_(False)
@@ -32,7 +34,7 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
 
     Between runs the peak, a product of the network's own shape, is measured anew: shared machines drift.
     """
-    model = model or random_model()
+    model = model or pack(random_model())
     config, device = model.config, model.null_audio.device
     random = np.random.default_rng(0)
     identity = random.standard_normal(config.identity_dim, dtype=np.float32)
@@ -78,8 +80,14 @@ def bench(model: MotionTransformer | None = None, runs: int = 3) -> list[Row]:
 def matrix_speed(config: ModelConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> float:
     """GFLOP/s of the product of the tokens of a guided step with an MLP's matrix, the best of five."""
     a = torch.ones(8 * config.segment, config.width, device=device, dtype=dtype)
-    b = torch.ones(config.width, config.hidden, device=device, dtype=dtype)
-    return 2e-9 * len(a) * config.width * config.hidden / min(timed(lambda: a @ b, device) for _ in range(5))
+    product = PackedLinear(torch.ones(config.hidden, config.width, device=device, dtype=dtype))
+    return (
+        2e-9
+        * len(a)
+        * config.width
+        * config.hidden
+        / min(timed(lambda: product(a), device) for _ in range(5))
+    )
 
 
 def _stage(

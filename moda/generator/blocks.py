@@ -10,8 +10,8 @@ Source: MoDA, arXiv 2507.03256, figure 2; MM-DiT, arXiv 2403.03206; single-strea
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,14 @@ from moda.generator.config import ModelConfig
 from moda.generator.embed import rotate
 
 Rope = tuple[Tensor, Tensor]  # cos and sin, (N, d) each
+M = TypeVar("M", bound=nn.Module)
+
+
+class Several(nn.ModuleList, Generic[M]):
+    """A list of modules of one kind."""
+
+    def __iter__(self) -> Iterator[M]:
+        return cast(Iterator[M], super().__iter__())
 
 
 def norm(x: Tensor) -> Tensor:
@@ -32,17 +40,18 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, norm(x), 1 + scale)
 
 
-def gelu(x: Tensor) -> Tensor:
-    """GELU by tanh, 0.5 x (1 + tanh(u)) = x sigmoid(2 u), u = sqrt(2 / pi) (x + 0.044715 x^3).
+class Linear(nn.Linear):
+    """A Linear that may be asked for its GELU, and for some of its outputs.
 
-    Spelt out for CPUs, where torch's tanh takes four times as long as its sigmoid; not for training, whose
-    backward pass wants what is overwritten here.
+    Its place may be taken by one with the same two methods: moda.generator.products.
     """
-    if x.device.type != "cpu" or torch.is_grad_enabled():
-        return F.gelu(x, approximate="tanh")
-    twice = 2 * math.sqrt(2 / math.pi)
-    u = x * x
-    return u.mul_(0.044715 * twice).add_(twice).mul_(x).sigmoid_().mul_(x)
+
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        return self.rows(x, 0, len(self.weight), gelu)
+
+    def rows(self, x: Tensor, start: int, stop: int, gelu: bool = False) -> Tensor:
+        y = F.linear(x, self.weight[start:stop], self.bias[start:stop])
+        return F.gelu(y, approximate="tanh") if gelu else y
 
 
 class Mlp(nn.Module):
@@ -50,11 +59,11 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = Linear(width, hidden)
+        self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(gelu(self.fc1(x)))
+        return self.fc2(self.fc1(x, gelu=True))
 
 
 class HeadNorms(nn.Module):
@@ -87,9 +96,9 @@ class Stream(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.modulation = nn.Linear(config.width, 6 * config.width)
-        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.qkv = Linear(config.width, 3 * config.width)
         self.norms = HeadNorms(config.head_dim)
-        self.out = nn.Linear(config.width, config.width)
+        self.out = Linear(config.width, config.width)
         self.mlp = Mlp(config.width, config.hidden)
 
     def attend(self, x: Tensor, mod: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -109,7 +118,7 @@ class JointBlock(nn.Module):
 
     def __init__(self, config: ModelConfig, streams: int) -> None:
         super().__init__()
-        self.streams = nn.ModuleList(Stream(config) for _ in range(streams))
+        self.streams: Several[Stream] = Several(Stream(config) for _ in range(streams))
 
     def forward(
         self,
@@ -128,13 +137,6 @@ class JointBlock(nn.Module):
         return [stream.finish(x, piece, mod) for stream, x, piece, mod in zip(self.streams, xs, pieces, mods)]
 
 
-class RowLinear(nn.Linear):
-    """A Linear of which some outputs can be asked for."""
-
-    def rows(self, x: Tensor, start: int, stop: int) -> Tensor:
-        return F.linear(x, self.weight[start:stop], self.bias[start:stop])
-
-
 class SingleBlock(nn.Module):
     """One stream; attention and MLP side by side, in and out through one matrix each."""
 
@@ -142,9 +144,9 @@ class SingleBlock(nn.Module):
         super().__init__()
         self.modulation = nn.Linear(config.width, 3 * config.width)
         self.hidden = config.hidden
-        self.qkv_mlp = RowLinear(config.width, 3 * config.width + config.hidden)
+        self.qkv_mlp = Linear(config.width, 3 * config.width + config.hidden)
         self.norms = HeadNorms(config.head_dim)
-        self.out = nn.Linear(config.width + config.hidden, config.width)
+        self.out = Linear(config.width + config.hidden, config.width)
 
     def forward(self, x: Tensor, mod: Tensor, rope: Rope, keep: int | None = None) -> Tensor:
         """(B, N, D) with mod (B, 3, 1, D) -> (B, keep, D): the first `keep` tokens, or all.
@@ -157,7 +159,7 @@ class SingleBlock(nn.Module):
         kept = inner[:, :keep]
         q = self.qkv_mlp.rows(kept, 0, width)
         kv = self.qkv_mlp.rows(inner, width, 3 * width)
-        hidden = gelu(self.qkv_mlp.rows(kept, 3 * width, 3 * width + self.hidden))
-        kept_rope = tuple(table[:keep] for table in rope)
+        hidden = self.qkv_mlp.rows(kept, 3 * width, 3 * width + self.hidden, gelu=True)
+        kept_rope = rope[0][:keep], rope[1][:keep]
         attended = attention(self.norms.query(q, kept_rope), *self.norms.key_value(kv, rope))
         return torch.addcmul(x[:, :keep], self.out(torch.cat([attended, hidden], dim=-1)), gate)

@@ -119,7 +119,7 @@ class Generator:
             raise ModaError(f"the number of steps is {steps}, but must be 1 or more")
         guidance = config.guidance if guidance is None else guidance
         sampler = Sampler(self.model, identity, config.emotion_index(emotion), seed, steps, guidance)
-        return sampler, self.statistics.normalize(start, self.statistics.ratio(start))[0]
+        return sampler, self.statistics.normalize(start, float(self.statistics.ratio(start)))[0]
 
 
 def _pushed(stream: MotionStream, features: Iterable[np.ndarray]) -> Iterator[Motion]:

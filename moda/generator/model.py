@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from moda.generator.blocks import JointBlock, SingleBlock, modulate
+from moda.generator.blocks import JointBlock, Several, SingleBlock, modulate
 from moda.generator.config import ModelConfig
 from moda.generator.embed import TIME_FEATURES, AudioEmbedder, Embedder, rope_table, sinusoid
 
@@ -70,9 +70,9 @@ class MotionTransformer(nn.Module):
         self.null_audio = nn.Parameter(
             torch.zeros(config.audio_width)
         )  # stands for "no audio given", every layer
-        self.blocks4 = nn.ModuleList(JointBlock(config, 4) for _ in range(four))
-        self.blocks2 = nn.ModuleList(JointBlock(config, 2) for _ in range(two))
-        self.blocks1 = nn.ModuleList(SingleBlock(config) for _ in range(single))
+        self.blocks4: Several[JointBlock] = Several(JointBlock(config, 4) for _ in range(four))
+        self.blocks2: Several[JointBlock] = Several(JointBlock(config, 2) for _ in range(two))
+        self.blocks1: Several[SingleBlock] = Several(SingleBlock(config) for _ in range(single))
         self.final_modulation = nn.Linear(width, 2 * width)
         self.final = nn.Linear(width, config.motion_dim)
         if not self.final.weight.is_meta:  # a meta model's weights come from a file
@@ -143,18 +143,18 @@ class MotionTransformer(nn.Module):
         streams = [x, tokens.audio, tokens.emotion, tokens.identity]
         bias = x.new_zeros(1, 2 * n + 2)
         bias[:, -2:] = math.log(n)
-        for block in self.blocks4:
-            streams = block(streams, next(mods), (rope, rope, None, None), bias)
+        for joint in self.blocks4:
+            streams = joint(streams, next(mods), (rope, rope, None, None), bias)
 
         # From here every frame's copy has its frame's position: they part.
         x, audio, emotion, identity = streams
         rest = torch.cat([audio, emotion.expand(-1, n, -1), identity.expand(-1, n, -1)], dim=1)
-        rest_rope = tuple(table.repeat(3, 1, 1) for table in rope)
-        for block in self.blocks2:
-            x, rest = block([x, rest], next(mods), (rope, rest_rope))
+        rest_rope = rope[0].repeat(3, 1, 1), rope[1].repeat(3, 1, 1)
+        for joint in self.blocks2:
+            x, rest = joint([x, rest], next(mods), (rope, rest_rope))
 
         x = torch.cat([x, rest], dim=1)
-        all_rope = tuple(table.repeat(4, 1, 1) for table in rope)
+        all_rope = rope[0].repeat(4, 1, 1), rope[1].repeat(4, 1, 1)
         for block, mod in zip(self.blocks1, modulation.single):
             x = block(x, mod, all_rope, keep=n if block is self.blocks1[-1] else None)
 

@@ -132,7 +132,9 @@ class ExplicitSpace(Space):
 
     def start(self, portrait: Motion) -> Motion:
         """The same for everyone: a head at rest (straight ahead, in its place, scale 1)."""
-        return replace(portrait[:1], **_rest_pose(), exp=np.zeros((1, self.keypoints, 3), np.float32))
+        zero = np.zeros(1, np.float32)
+        exp, t = np.zeros((1, self.keypoints, 3), np.float32), np.zeros((1, 3), np.float32)
+        return replace(portrait[:1], exp=exp, t=t, scale=zero + 1, pitch=zero, yaw=zero, roll=zero)
 
     def generated(self, motion: Motion, portrait: Motion) -> Motion:
         """The pose is added to the portrait's; expressions are offsets from each person's own neutral face and stay.
@@ -197,11 +199,6 @@ def within_reach(x: np.ndarray) -> np.ndarray:
     room = REACH - FREE
     short = FREE + room * np.tanh(np.maximum(length - FREE, 0) / room)
     return (x * np.where(length > FREE, short / np.maximum(length, 1e-9), 1)).astype(np.float32)
-
-
-def _rest_pose() -> dict[str, np.ndarray]:
-    zero = np.zeros(1, np.float32)
-    return {"scale": zero + 1, "t": np.zeros((1, 3), np.float32), "pitch": zero, "yaw": zero, "roll": zero}
 
 
 SPACE = ExplicitSpace()

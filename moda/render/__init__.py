@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,25 +24,34 @@ class Prepared(Protocol):
     crop:     where the square lies in the whole picture
     """
 
-    identity: np.ndarray
-    motion: Motion
-    crop: Crop
+    @property
+    def identity(self) -> np.ndarray: ...
+    @property
+    def motion(self) -> Motion: ...
+    @property
+    def crop(self) -> Crop: ...
 
 
-class Renderer(Protocol):
+P = TypeVar("P", bound=Prepared)  # each renderer's own, which no other can draw
+
+
+class Renderer(Protocol[P]):
     """space: of the motions it draws. size: pixels, the side of the square frames. seconds_a_frame: about, on a CPU."""
 
-    space: Space
-    size: int
-    seconds_a_frame: float
+    @property
+    def space(self) -> Space: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def seconds_a_frame(self) -> float: ...
 
     def framing(self, source: Source) -> Crop:
         """Where the square lies in the picture."""
         ...
 
-    def prepare(self, source: Source) -> Prepared: ...
+    def prepare(self, source: Source) -> P: ...
 
-    def draw(self, prepared: Prepared, motion: Motion) -> Iterator[np.ndarray]:
+    def draw(self, prepared: P, motion: Motion) -> Iterator[np.ndarray]:
         """-> (size, size, 3) uint8 RGB, one a frame of the motion, in constant memory."""
         ...
 

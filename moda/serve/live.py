@@ -104,7 +104,7 @@ class LiveSession:
                 )
             if not len(sound):
                 return
-            if self._came is None:
+            if self._came is None and not self._speaking:
                 self._came = self._clock.now()
             self._sound.append(sound)
             self._samples += len(sound)

@@ -77,7 +77,7 @@ def fetch(
         info = HfApi(endpoint=endpoint).model_info(repository, files_metadata=True)
     except Exception as error:  # of connections, of requests and of the hub: many kinds
         raise ModaError(f"the hub cannot be asked for {repository}: {first_line(error)}") from error
-    licence = (info.card_data or {}).get("license") or "not stated"
+    licence = getattr(info.card_data, "license", None) or "not stated"
     report(f"{repository}: licence {licence}, from {endpoint or 'huggingface.co'}")
     stated = {sibling.rfilename: sibling for sibling in info.siblings or []}
     missing = [file for file in files if file not in stated]

@@ -81,6 +81,7 @@ def load_generator(folder: Path, part: MotionGenerator, device: str, precision: 
 
     from moda.generator.generator import Generator
     from moda.generator.model import MotionTransformer
+    from moda.generator.products import pack, quantize
     from moda.generator.statistics import Statistics
 
     if precision == "int8" and device != "cpu":
@@ -90,11 +91,9 @@ def load_generator(folder: Path, part: MotionGenerator, device: str, precision: 
         model = MotionTransformer(part.config)
     strict_load(model, read_tensors(folder / "generator.safetensors"), str(folder / "generator.safetensors"))
     if precision == "int8":
-        from moda.generator.quantize import quantize
-
         quantize(model)
     else:
-        model.to(device, getattr(torch, precision))
+        pack(model.to(device, getattr(torch, precision)))
     return Generator(model, statistics)
 
 

@@ -8,7 +8,7 @@ import re
 DEAD = ("null_motion_feat", "scheduler.sigmas")
 
 
-_RULES = [
+_RENAMED = [
     (r"null_audio_feat", "null_audio"),
     (r"emo_embedder\.embedding_table\.", "emotion_embedder."),
     (r"(motion|identity|time)_embedder\.mlp\.0\.", r"\1_embedder.fc1."),
@@ -38,7 +38,7 @@ _RULES = [
     (r"blocks([42])\.(\d+)\.attn1\.au_proj(\d)\.", r"blocks\1.\2.streams.\3.out."),
     (r"blocks([42])\.(\d+)\.audio_mlp(\d)\.", r"blocks\1.\2.streams.\3.mlp."),
 ]
-_RULES = [(re.compile(pattern), replacement) for pattern, replacement in _RULES]
+_RULES = [(re.compile(pattern), replacement) for pattern, replacement in _RENAMED]
 
 
 def generator_name(published: str) -> str:

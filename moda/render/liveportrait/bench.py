@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +19,7 @@ from moda.render.liveportrait.warping import SIDE
 
 
 class RandomReader(Reader):
-    """Weights by chance, of the shapes asked for: for timing without any file."""
+    """Random weights of the shapes asked for: for timing without any file."""
 
     def __init__(
         self, name: str, device: str = "cpu", dtype: torch.dtype = torch.float32, fast: bool = True
@@ -30,7 +30,7 @@ class RandomReader(Reader):
     def take(self, key: str, *shape: int) -> Tensor:
         w = torch.randn(shape, generator=self.generator)
         if len(shape) > 1:
-            return w / np.prod(shape[1:]) ** 0.5
+            return w / math.prod(shape[1:]) ** 0.5
         return w.abs() + 1 if key.endswith("running_var") else w * 0.1 + float(key.endswith("weight"))
 
     def spectral(self, prefix: str, *shape: int) -> Tensor:
@@ -40,7 +40,7 @@ class RandomReader(Reader):
 def random_renderer(
     device: str = "cpu", precision: str = "float32", fast: bool | None = None
 ) -> LivePortraitRenderer:
-    """A renderer with weights by chance. fast: see Reader; as `LivePortraitRenderer.load` chooses unless given."""
+    """A renderer with random weights. fast: see Reader; as `LivePortraitRenderer.load` chooses unless given."""
     dtype = PRECISIONS[precision]
     if fast is None:
         fast = torch.device(device).type == "cpu" and dtype == torch.float32
@@ -50,7 +50,7 @@ def random_renderer(
 
 
 def bench(renderer: LivePortraitRenderer | None = None, runs: int = 3) -> list[Row]:
-    """The stages F (once a source), M (a picture), W and G (a frame) and W+G; weights by chance unless given.
+    """The stages F (once a source), M (a picture), W and G (a frame) and W+G; random weights unless given.
 
     Between stages the peak, a product of 1024 x 1024 matrices, is measured anew: shared machines drift.
     """

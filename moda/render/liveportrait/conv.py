@@ -124,6 +124,8 @@ class WideConv2d:
     def __call__(self, x: Tensor) -> Tensor:
         """(N, D, H, W, in) -> (N, H, W)."""
         _, depth, height, width, _ = x.shape
-        columns = sum(x[:, d].flatten(1, 2) @ self.weight[d] for d in range(depth))
+        columns = x[:, 0].flatten(1, 2) @ self.weight[0]
+        for d in range(1, depth):
+            columns += x[:, d].flatten(1, 2) @ self.weight[d]
         folded = F.fold(columns.transpose(1, 2), (height, width), self.taps, padding=self.taps // 2)
         return folded[:, 0] + self.bias

@@ -63,6 +63,7 @@ def _batched_into(_sum: Tensor, a: Tensor, b: Tensor, **kwargs) -> int:
     return _batched(a, b, **kwargs)
 
 
-_batched._get_raw = _batched_into._get_raw = True  # the counter's word for "give tensors, not shapes"
+for _count in (_batched, _batched_into):
+    setattr(_count, "_get_raw", True)  # noqa: B010 - the counter's word for "give tensors, not shapes"
 # What the counter does not know, or counts as if real.
 _UNKNOWN = {torch.ops.aten.bmm: _batched, torch.ops.aten.baddbmm_: _batched_into}

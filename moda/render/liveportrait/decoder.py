@@ -33,7 +33,7 @@ class Decoder:
         return torch.sigmoid(x.reshape(n, 2 * h, 2 * w, 3))
 
 
-def normalise(x: Tensor) -> Tensor:
+def normalize(x: Tensor) -> Tensor:
     """Instance norm of (N, H, W, C), no weights."""
     centred = x - _mean(x.float()).to(x.dtype)
     factor = torch.rsqrt(_mean(centred.float().square()) + _EPS)
@@ -66,9 +66,9 @@ class _Block:
         )
 
     def __call__(self, x: Tensor, features: Tensor) -> Tensor:
-        n = normalise(x)
+        n = normalize(x)
         y = self.conv_0(self.norm_0(n, features))
-        y = self.conv_1(self.norm_1(normalise(y), features))
+        y = self.conv_1(self.norm_1(normalize(y), features))
         return y.add_(self.shortcut(n, features) if self.shortcut else x)
 
 
@@ -83,13 +83,13 @@ class _Spade:
         self.width = width
 
     def __call__(self, n: Tensor, features: Tensor) -> Tensor:
-        """n (N, h, w, width), normalised -> (N, H, W, width), H a multiple of h."""
+        """n (N, h, w, width), normalized -> (N, H, W, width), H a multiple of h."""
         hidden = F.relu_(self.shared(features))
         y = n.new_empty(*hidden.shape[:3], self.width)
         for rows, strip in self.both.strips(hidden):
             gamma, beta = strip[..., : self.width], strip[..., self.width :]
             target = y[:, rows]
-            torch.addcmul(beta, spread(n, rows, hidden.shape[1:3]), gamma, out=target)
+            torch.addcmul(beta, spread(n, rows, hidden.shape[1]), gamma, out=target)
             F.leaky_relu_(target, SLOPE)
         return y
 
@@ -113,14 +113,14 @@ class _Shortcut:
         y = n.new_empty(*hidden.shape[:3], self.width_out)
         for rows, strip in self.both.strips(hidden):
             gamma, beta = strip[..., : self.width_in], strip[..., self.width_in :]
-            y[:, rows] = (gamma * spread(n, rows, hidden.shape[1:3])) @ self.mix + beta
+            y[:, rows] = (gamma * spread(n, rows, hidden.shape[1])) @ self.mix + beta
         return y
 
 
-def spread(n: Tensor, rows: slice, size: tuple[int, int]) -> Tensor:
-    """Rows of n (N, h, w, C) enlarged by nearest neighbour to `size` (H, W)."""
-    times = size[0] // n.shape[1]
+def spread(n: Tensor, rows: slice, height: int) -> Tensor:
+    """Rows of n (N, h, w, C) enlarged by nearest neighbor to `height`, and so its columns."""
+    times = height // n.shape[1]
     if times == 1:
         return n[:, rows]
-    start, stop, _ = rows.indices(size[0])
+    start, stop, _ = rows.indices(height)
     return n[:, start // times : stop // times].repeat_interleave(times, 1).repeat_interleave(times, 2)

@@ -94,4 +94,5 @@ class Reader:
         return Conv(self.put(weight), None if bias is None else self.put(bias), enlarge, self.fast)
 
     def linear(self, prefix: str, width_in: int, width_out: int) -> tuple[Tensor, Tensor]:
-        return tuple(self.put(t) for t in self.plain(prefix, width_out, width_in))
+        weight, bias = self.plain(prefix, width_out, width_in)
+        return self.put(weight), self.put(bias)

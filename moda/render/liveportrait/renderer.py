@@ -164,13 +164,15 @@ class LivePortraitRenderer:
                 shown[:] = [frame]
                 yield frame
 
-        square, waiting, parts, identity = None, [], [], None
+        square: Crop | None = None
+        waiting: list[np.ndarray] = []
+        parts: list[Motion] = []
+        identities: list[np.ndarray] = []
         seen: list[bool] = []
 
         def measure() -> None:
-            nonlocal identity
             heads = self._heads(self._pictures(waiting))
-            identity = heads["kp"][0].reshape(-1, 3) if identity is None else identity
+            identities.append(heads["kp"][0].reshape(-1, 3))
             parts.append(keypoints.motion_of(heads))
             waiting.clear()
 
@@ -193,7 +195,7 @@ class LivePortraitRenderer:
         when = np.flatnonzero(seen) / FPS
         even = fill(when, values, np.median(values, axis=0), np.arange(len(seen)) / FPS)
         motion = Motion.from_array(even, SPACE)
-        return Track(motion, seen.count(False), identity, motion.fps, len(seen))
+        return Track(motion, seen.count(False), identities[0], motion.fps, len(seen))
 
     # -- parts ----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,47 @@
+"""Matrix products whose weights were laid out for the processor once, by oneDNN.
+
+torch's plain product hands float32 to MKL, which on AMD leaves half of the processor's vectors unused, and lays out
+bfloat16 weights anew at every call. oneDNN's own products do neither, and take an activation along.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Whether this torch, on this machine, has packed products of this device and type."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+class PackedLinear(nn.Module):
+    """y = x W^T + b, or gelu (by tanh) of it. weight: (out, in), bias: (out,) or None."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.bias = None if bias is None else bias.detach()
+        self.packs = can_pack(weight)
+        self.weight = weight.detach().contiguous()
+        if self.packs:
+            with torch.inference_mode(False), torch.no_grad():
+                self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+
+    def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
+        """(..., in) -> (..., out)."""
+        if self.packs:
+            activation: tuple[str, list, str] = ("gelu", [], "tanh") if gelu else ("none", [], "")
+            return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *activation)
+        y = F.linear(x, self.weight, self.bias)
+        return F.gelu(y, approximate="tanh") if gelu else y
+
+    def add(self, x: Tensor, to: Tensor) -> Tensor:
+        """The product added to `to` (..., out)."""
+        if self.packs:
+            return torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
+        return to + F.linear(x, self.weight, self.bias)
