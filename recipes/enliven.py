@@ -21,6 +21,8 @@ def main() -> None:
     parser.add_argument("--lids", type=float, default=1.6)
     parser.add_argument("--face-noise", type=float, default=1.02)
     parser.add_argument("--pose-noise", type=float, default=1.15)
+    parser.add_argument("--live-face", type=float, default=0.65)
+    parser.add_argument("--live-pose", type=float, default=0.95)
     options = parser.parse_args()
     path = options.model / "config.json"
     values = json.loads(path.read_text())
@@ -29,6 +31,11 @@ def main() -> None:
         for column in SPACE.columns(group):
             generator["std"][column] *= gain
     generator["config"]["noise_scale"] |= {"face": options.face_noise, "pose": options.pose_noise}
+    generator["config"]["live_noise_scale"] = {
+        "lips": 0.1,
+        "face": options.live_face,
+        "pose": options.live_pose,
+    }
     path.write_text(json.dumps(values, indent=1) + "\n")
 
 
