@@ -59,3 +59,12 @@ def test_silence_and_nothing(tiny):
     assert np.isfinite(tiny.features(np.zeros(16_000, np.float32))).all()
     assert list(tiny.encode([])) == []
     assert BANDS == 80
+
+
+def test_a_model_folder_can_name_it(tiny, tmp_path):
+    from moda.weights.description import WhisperEncoder as Part
+
+    (tmp_path / "whisper").mkdir()
+    save_file(dict(tiny.net.state_dict()), tmp_path / "whisper" / "model.safetensors")
+    encoder = Part(name="whisper", source="whisper", layers=[0, 2]).load(tmp_path, "cpu")
+    assert (encoder.layers, encoder.width) == (2, 64)

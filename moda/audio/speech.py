@@ -213,8 +213,9 @@ class Steps:
         silence = torch.full((1, (2 + CHUNK) * PER_FRAME, BANDS), SILENCE)
         self.mel = silence[:, : 2 * PER_FRAME]
         still = net.stem(silence)[:, :1]  # silence for ever, block by block
-        self.held = []
-        for block in net.blocks:
+        self.held: list[Tensor] = []
+        self.blocks = [block for block in net.blocks if isinstance(block, Block)]
+        for block in self.blocks:
             self.held.append(still.expand(-1, block.field, -1))
             still = block(still.expand(-1, block.field + 1, -1))
 
@@ -223,7 +224,7 @@ class Steps:
         mel = torch.cat([self.mel, mel], dim=1)
         self.mel = mel[:, -2 * PER_FRAME :]
         x = self.net.stem(mel)
-        for i, block in enumerate(self.net.blocks):
+        for i, block in enumerate(self.blocks):
             x = torch.cat([self.held[i], x], dim=1)
             self.held[i] = x[:, -block.field :]
             x = block(x)
@@ -246,7 +247,7 @@ class SpeechEncoder:
         self.width = calibration.directions + LOUD_BANDS + 3 + 3 * LIP_POINTS
         self._mean = torch.tensor(calibration.lip_mean)
         self._scale = torch.tensor(calibration.lip_scale)
-        self._knots = [np.array(k) for k in (calibration.gap_from, calibration.gap_to)]
+        self._gap_from, self._gap_to = np.array(calibration.gap_from), np.array(calibration.gap_to)
 
     @classmethod
     def load(cls, folder: str | os.PathLike = EMBEDDED) -> SpeechEncoder:
@@ -345,7 +346,9 @@ class SpeechEncoder:
         told = lips.unflatten(-1, (LIP_POINTS, 3))
         upper, lower = INNER_PAIRS[0]
         gap = (told[:, lower, 1] - told[:, upper, 1]).numpy()
-        wanted = torch.from_numpy(np.interp(gap, *self._knots).astype(np.float32)) * (1 - meeting[:, 0])
+        wanted = torch.from_numpy(np.interp(gap, self._gap_from, self._gap_to).astype(np.float32)) * (
+            1 - meeting[:, 0]
+        )
         now = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(1e-3)
         for upper, lower in INNER_PAIRS:
             apart = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(0)

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ SOUND = {".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a"}
 SHORTEST = 2.0  # seconds of a clip
 LOST = 5  # frames without a face at which a clip is cut
 JUMP = 0.6  # eye distances from frame to frame: a cut to another scene
+RESIZED = 0.35  # of the log of the eyes' distance, from frame to frame: another scene too
 SILENT = 0.15  # part of a clip in which there is a voice at least
 MAX_LAG = 6  # frames
 IN_TIME = 0.2  # correlation of lips with the sound at least, at the best offset
@@ -178,11 +179,11 @@ def _store(
     voice = encoder.voice_in(features)
     base = Found(path.name, start, end, person=person)
     if len(voice) < SHORTEST * FPS * 0.9 or voice.mean() < SILENT:
-        return Found(**(asdict(base) | {"reason": "no voice"}))
+        return replace(base, reason="no voice")
     lag, r = best_lag(lip_gap(encoder.points(features)), lip_gap(motion.exp))
     if r < IN_TIME:
         reason = f"lips do not follow the sound (r {r:.2f} at the best offset)"
-        return Found(**(asdict(base) | {"reason": reason, "lag": lag, "r": r}))
+        return replace(base, reason=reason, lag=lag, r=r)
     part = stored.with_suffix(".part.npz")
     sound = np.int16(np.clip(wave, -1, 1) * 32767)
     np.savez(
@@ -195,25 +196,24 @@ def _store(
         source=str(path),
     )
     part.replace(stored)
-    return Found(**(asdict(base) | {"clip": stored.name, "lag": lag, "r": round(r, 3)}))
+    return replace(base, clip=stored.name, lag=lag, r=round(r, 3))
 
 
 def stretches(landmarks: np.ndarray) -> list[tuple[int, int]]:
     """(N, 478, 3), NaN where no face is -> (first, last + 1) of the stretches with one face and no cut."""
     seen = ~np.isnan(landmarks[:, 0, 0])
-    center = np.nanmean(landmarks[:, :, :2], axis=1) if seen.any() else np.zeros((len(seen), 2))
+    center = landmarks[:, :, :2].mean(axis=1)
     eyes = np.linalg.norm(landmarks[:, 33, :2] - landmarks[:, 263, :2], axis=1)
-    out, first, last = [], None, None
-    for i in np.flatnonzero(seen):
-        jump = last is not None and np.linalg.norm(center[i] - center[last]) > JUMP * eyes[last]
-        resized = last is not None and abs(np.log(eyes[i] / eyes[last])) > 0.35
-        if first is None or i - last > LOST or jump or resized:
-            if first is not None:
-                out.append((int(first), int(last) + 1))
-            first = i
-        last = i
-    if first is not None:
-        out.append((int(first), int(last) + 1))
+    out: list[tuple[int, int]] = []
+    for i in map(int, np.flatnonzero(seen)):
+        if out:
+            first, last = out[-1][0], out[-1][1] - 1
+            jump = np.linalg.norm(center[i] - center[last]) > JUMP * eyes[last]
+            resized = abs(np.log(eyes[i] / eyes[last])) > RESIZED
+            if i - last <= LOST and not jump and not resized:
+                out[-1] = (first, i + 1)
+                continue
+        out.append((i, i + 1))
     return out
 
 

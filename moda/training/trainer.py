@@ -52,8 +52,11 @@ class TrainerConfig(BaseModel):
 class Task(Protocol):
     """What is trained. The module's forward takes a batch and gives the parts of the loss as scalars."""
 
-    module: nn.Module
-    weights: Mapping[str, float]
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def weights(self) -> Mapping[str, float]: ...
 
     def example(self, random: np.random.Generator) -> Any: ...
 
@@ -136,7 +139,7 @@ class Trainer:
         seed = np.random.default_rng((config.seed, self.step, config.batch + accelerator.process_index))
         batch = self.task.collate(examples, torch.Generator().manual_seed(int(seed.integers(2**62))))
         parts: dict[str, Tensor] = self.module(_to(batch, accelerator.device))
-        total = sum(self.task.weights[name] * value for name, value in parts.items())
+        total = torch.stack([self.task.weights[name] * value for name, value in parts.items()]).sum()
         if not torch.isfinite(total):
             raise ModaError(f"the loss is {float(total)} at step {self.step}: lower the learning rate")
         self.optimizer.zero_grad(set_to_none=True)
