@@ -43,3 +43,12 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(PIP) --editable '.[test]'
 	$(BIN)/python -c '$(HEADLESS)' 2>/dev/null || $(PIP) --force-reinstall --no-deps opencv-python-headless
 	touch $@
+
+# The agents' clients in an environment of their own, against a server on this machine.
+.PHONY: agents
+agents: $(VENV)/installed-test
+	test -x $(VENV)-agents/bin/python || $(PYTHON) -m venv $(VENV)-agents
+	$(VENV)-agents/bin/python -m pip install --quiet --editable 'clients/python[livekit,pipecat]' pytest pillow
+	$(BIN)/moda serve --portrait assets/astronaut.jpg --port 8765 --size 128 & pid=$$!; trap "kill $$pid" EXIT; \
+	for _ in $$(seq 60); do $(BIN)/python -c 'import urllib.request as u; u.urlopen("http://127.0.0.1:8765/healthz")' 2>/dev/null && break; sleep 1; done; \
+	MODA_URL=http://127.0.0.1:8765 $(VENV)-agents/bin/python -m pytest -q clients/python

@@ -100,7 +100,7 @@ def tiny(tmp_path_factory) -> Path:
     """A model's folder like the embedded one, but small and untrained: the path is real, the performance is noise."""
     import torch
 
-    from moda.audio.speech import SpeechConfig, SpeechEncoder, SpeechNet
+    from moda.audio.speech import Calibration, SpeechConfig, SpeechEncoder, SpeechNet
     from moda.constants import MOTION_DIM
     from moda.generator.model import MotionTransformer
     from moda.generator.statistics import Statistics
@@ -111,9 +111,9 @@ def tiny(tmp_path_factory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = SpeechNet(
-            SpeechConfig(stem=8, width=8, behind=(1, 2), ahead=(1, 1), hidden=6, phones=5, shapes=3)
+            SpeechConfig(stem=8, width=8, behind=(1, 2), ahead=(1, 1), hidden=6, directions=6, phones=5)
         )
-        encoder = SpeechEncoder(net)
+        encoder = SpeechEncoder(net, Calibration.plain(4))
         encoder.save(folder)
         config = replace(
             EMBEDDED, width=32, heads=2, depths=(1, 1, 1), audio_width=encoder.width, audio_hidden=16, steps=2

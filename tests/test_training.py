@@ -10,20 +10,21 @@ import torch
 from conftest import EMBEDDED
 
 from moda import ModaError
-from moda.audio.speech import SpeechConfig, SpeechEncoder, SpeechNet
-from moda.motion.explicit import INDEX, lip_gap
+from moda.motion.explicit import INDEX, LID_APERTURE, LIDS, lip_gap
+from moda.training import config as configs
 from moda.training import emotions
-from moda.training.config import TrainingConfig
-from moda.training.data import Clip, Speech, Windows
-from moda.training.train import Run, train
+from moda.training.dataset import Found, best_lag, items, stretches
+from moda.training.generator import GeneratorConfig, GeneratorTask
+from moda.training.trainer import Trainer, TrainerConfig
+from moda.training.windows import Clip, Speech, Windows, whole_blinks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+TINY = replace(EMBEDDED, width=16, heads=2, depths=(1, 1, 1), audio_hidden=16, audio_width=4)
 
 
 @pytest.fixture
 def windows() -> Windows:
     random = np.random.default_rng(0)
-    config = replace(EMBEDDED, audio_width=4)
 
     def features(n):
         return random.standard_normal((n, 1, 4)).astype(np.float32)
@@ -32,17 +33,12 @@ def windows() -> Windows:
         motion = 0.1 * random.standard_normal((n, 70)).astype(np.float32)
         motion[:, 63] += 1
         lips = 0.1 * random.standard_normal((n, 33)).astype(np.float32)
-        return Clip(
-            features(n),
-            random.standard_normal(n),
-            motion,
-            lips,
-            random.standard_normal((21, 3)).astype(np.float32),
-        )
+        identity = random.standard_normal((21, 3)).astype(np.float32)
+        return Clip(f"person {n}", features(n), random.standard_normal(n), motion, lips, identity)
 
     speech = [Speech(features(200), random.standard_normal(200), 0.1 * random.standard_normal((200, 33)))]
-    speech += [Speech(features(100), np.zeros(100), np.zeros((100, 33), np.float32))]
-    return Windows([clip(75), clip(300)], speech, config, real_part=0.5, heard_part=0.5, lips_gain=1.0)
+    silent = [Speech(features(100), np.zeros(100), np.zeros((100, 33), np.float32))]
+    return Windows([clip(75), clip(300)], speech, silent, TINY, real_part=0.5)
 
 
 def test_windows_have_their_shapes_and_are_the_same_for_the_same_seed(windows):
@@ -53,6 +49,18 @@ def test_windows_have_their_shapes_and_are_the_same_for_the_same_seed(windows):
         assert np.isfinite(a.motion).all() and a.known.any()
         assert not a.features[~a.known].any()  # past the end of the sound there are zeros, as in sampling
         assert 0 <= a.emotion <= len(windows.config.emotions)
+
+
+def test_a_tracked_blink_becomes_whole_and_even():
+    motion = np.zeros((40, 70), np.float32)
+    exp = motion[:, :63].reshape(40, 21, 3)
+    bump = np.exp(-np.square((np.arange(40) - 20) / 2.0))
+    exp[:, LIDS.start, 1] = 0.7 * LID_APERTURE * bump
+    exp[:, LIDS.start + 2, 1] = 0.5 * LID_APERTURE * bump
+    whole_blinks(motion)
+    closed = (exp[:, [12, 14], 1] - exp[:, [13, 15], 1]) / LID_APERTURE
+    assert closed[20] == pytest.approx(1.04, abs=0.02) and np.abs(closed[20, 0] - closed[20, 1]) < 0.01
+    assert np.abs(closed[[5, 35]]).max() < 0.01
 
 
 @pytest.mark.parametrize("emotion", emotions.ACTIONS)
@@ -73,93 +81,112 @@ def test_emotions_look_like_what_they_are_called():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda p: p.name)
 def test_shipped_configs_are_valid(path):
-    assert TrainingConfig.load(path).steps > 0
+    assert configs.load(path).training.steps > 0
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"setps": 3}, "does not know setps"), ({"steps": 0}, "steps is 0"), (None, "no JSON"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"setps": 3}, "setps"),
+        ({"training": {"steps": 0, "batch": 1, "learning_rate": 1e-3}}, r"training\.steps"),
+        ({"model": {}}, "lacks space"),
+        (None, "no JSON"),
+    ],
+)
 def test_wrong_configs_are_errors(tmp_path, change, message):
     values = json.loads((CONFIGS / "embedded.json").read_text())
     path = tmp_path / "c.json"
     path.write_text("{" if change is None else json.dumps({**values, **change}))
     with pytest.raises(ModaError, match=message):
-        TrainingConfig.load(path)
+        configs.load(path)
 
 
-@pytest.fixture
-def tiny_run(tmp_path, monkeypatch, windows):
-    """A config, with data that need no tracking, for a network that is trained in a second."""
+def trainer(windows: Windows, out: Path, **changes) -> Trainer:
     torch.manual_seed(0)
-    net = SpeechNet(SpeechConfig(stem=8, width=8, behind=(1,), ahead=(1,), hidden=8, phones=3, shapes=2))
-    SpeechEncoder(net).save(tmp_path / "encoder")
-    model = replace(EMBEDDED, width=16, heads=2, depths=(1, 1, 1), audio_hidden=16, audio_width=4)
-    windows.config = model
-    values = json.loads((CONFIGS / "embedded.json").read_text())
-    values |= {
-        "out": "run",
-        "encoder": "encoder",
-        "model": model.to_dict(),
+    values = {
         "steps": 6,
         "batch": 2,
+        "learning_rate": 1e-3,
+        "warmup": 2,
         "save_every": 3,
+        "validate_every": 3,
     }
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(values))
-
-    def data(self):
-        from moda.generator.statistics import Statistics
-        from moda.training.data import statistics
-
-        self.encoder_folder = tmp_path / "encoder"
-        return windows, Statistics(*statistics(windows, np.random.default_rng(0), 30))
-
-    monkeypatch.setattr(Run, "_data", data)
-    return path
+    task = GeneratorTask(windows, GeneratorConfig(), Path("nowhere"), windows.clips[:1])
+    return Trainer(task, TrainerConfig(**(values | changes)), out)
 
 
-def test_a_resumed_run_is_the_same_run(tiny_run):
-    config = TrainingConfig.load(tiny_run)
-    whole = Run(config, lambda part: None)
+def test_a_resumed_run_is_the_same_run(windows, tmp_path):
+    whole = trainer(windows, tmp_path / "whole")
     for _ in range(6):
         whole.advance()
-    first = Run(config, lambda part: None)
+    first = trainer(windows, tmp_path / "cut")
     for _ in range(3):
         first.advance()
     first.save()
-    second = Run(config, lambda part: None)
+    second = trainer(windows, tmp_path / "cut")
     assert second.step == 3
     for _ in range(3):
         second.advance()
-    for a, b in zip(whole.mean_model.parameters(), second.mean_model.parameters()):
+    for a, b in zip(whole.mean.parameters(), second.mean.parameters()):
         assert torch.equal(a, b)
 
 
-def test_a_finished_run_is_a_model_folder(tiny_run):
-    from moda import TalkingHead
+def test_a_checkpoint_of_another_network_is_an_error(windows, tmp_path):
+    trainer(windows, tmp_path).save()
+    windows.config = replace(TINY, width=32)
+    with pytest.raises(ModaError, match="another network"):
+        trainer(windows, tmp_path)
 
-    folder = train(tiny_run)
-    assert TalkingHead.from_pretrained(folder).generator.config.width == 16
-    assert (folder.parent / "loss.json").exists()
+
+def test_a_run_validates_first_and_becomes_a_model_folder(windows, tmp_path, monkeypatch):
+    monkeypatch.setattr(GeneratorTask, "export", lambda self, module, folder: folder)
+    trainer(windows, tmp_path).run()
+    lines = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
+    assert "valid_gap_r" in lines[0] and lines[0]["step"] == 0
+    assert any("mouth" in line for line in lines) and (tmp_path / "checkpoint.pt").exists()
 
 
 @pytest.mark.slow
-def test_training_lowers_the_loss(tiny_run, windows):
+def test_training_lowers_the_loss(windows, tmp_path):
     # Everything moves as the sound does: easy to learn.
     sound = np.sin(np.arange(300) / 5).astype(np.float32)
     motion = np.repeat(sound[:, None], 70, axis=1)
-    clip = Clip(
-        np.repeat(sound[:, None, None], 4, axis=2),
-        sound,
-        motion,
-        motion[:, :33],
-        np.zeros((21, 3), np.float32),
-    )
+    features = np.repeat(sound[:, None, None], 4, axis=2)
+    clip = Clip("one", features, sound, motion, motion[:, :33], np.zeros((21, 3), np.float32))
     windows.clips, windows.clip_p, windows.real_part, windows.offsets = [clip], np.ones(1), 1.0, {}
-    values = json.loads(tiny_run.read_text())
-    tiny_run.write_text(json.dumps({**values, "steps": 150, "batch": 8, "warmup": 5, "learning_rate": 3e-3}))
-    run = Run(TrainingConfig.load(tiny_run), lambda part: None)
-    while run.step < 150:
-        run.advance()
-    total = np.array(run.losses)[:, :3].sum(axis=1)
-    assert total[-15:].mean() < 0.7 * total[:5].mean()
+    run = trainer(windows, tmp_path, steps=150, batch=8, learning_rate=3e-3)
+    losses = [sum(run.advance()[k] for k in ("mouth", "face", "pose")) for _ in range(150)]
+    assert np.mean(losses[-15:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_videos_are_cut_where_the_face_is_lost_or_jumps():
+    random = np.random.default_rng(0)
+    face = random.uniform(100, 200, (478, 3))
+    face[33, :2], face[263, :2] = (120, 150), (180, 150)
+    landmarks = np.repeat(face[None], 100, axis=0).astype(np.float32)
+    landmarks[30:40] = np.nan  # lost
+    landmarks[42] = np.nan  # a frame alone does not cut
+    landmarks[70:] += 200  # another place
+    assert stretches(landmarks) == [(0, 30), (40, 70), (70, 100)]
+
+
+def test_the_offset_of_a_picture_is_found():
+    heard = np.random.default_rng(0).standard_normal(200).cumsum()
+    assert best_lag(heard, np.roll(heard, 3))[0] == 3
+    assert best_lag(heard, np.zeros(200))[1] == -1.0
+
+
+def test_what_is_no_dataset_is_named(tmp_path):
+    with pytest.raises(ModaError, match="no dataset"):
+        list(items([tmp_path]))
+
+
+def test_a_report_says_what_was_refused(tmp_path):
+    from moda.training.report import dataset_report
+
+    found = [
+        Found("a.mp4", 0, 5, clip="a.npz", person="A", r=0.6),
+        Found("b.mp4", 0, 1, reason="shorter than 2 s"),
+    ]
+    page = dataset_report(tmp_path, found).read_text()
+    assert "1 clips of 1 people" in page and "shorter than 2 s" in page

@@ -79,8 +79,8 @@ class LogMelStream:
         return out
 
 
-def slaney_filters() -> np.ndarray:
-    """(257, 80) float64: triangles of unit area (in Hz), evenly spaced on Slaney's mel scale, 0 to 8000 Hz.
+def slaney_filters(points: int = FFT) -> np.ndarray:
+    """(points / 2 + 1, 80) float64: triangles of unit area (in Hz), evenly spaced on Slaney's mel scale, 0 to 8000 Hz.
 
     The scale is linear (3 mel for 200 Hz) below 1000 Hz, logarithmic (27 mel for a factor 6.4) above.
     Source: M. Slaney, Auditory Toolbox, 1998.
@@ -89,7 +89,7 @@ def slaney_filters() -> np.ndarray:
     top = knee / step + np.log(SAMPLE_RATE / 2 / knee) / log_step
     mel = np.linspace(0, top, BANDS + 2)
     hz = np.where(mel < knee / step, mel * step, knee * np.exp((mel - knee / step) * log_step))
-    bins = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, None]
+    bins = np.fft.rfftfreq(points, 1 / SAMPLE_RATE)[:, None]
     low, mid, high = hz[:-2], hz[1:-1], hz[2:]
     triangle = np.minimum((bins - low) / (mid - low), (high - bins) / (high - mid))
     return np.maximum(triangle, 0) * (2 / (high - low))

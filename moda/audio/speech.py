@@ -1,7 +1,7 @@
-"""The embedded speech encoder: sound -> features that know the mouth, streamed with a look-ahead of 0.3 s.
+"""The embedded speech encoder: sound -> features that know the mouth, streamed four frames at a time.
 
-A small convolutional network on log-mel, trained to tell speech sounds and to predict lips and jaw at once
-(docs/speech-encoder.md). It has seen many voices and only a few faces: the sounds carry what the faces lack.
+A small convolutional network on log-mel, distilled from Whisper's early layers (docs/speech-encoder.md). It also says
+whether there is a voice, which sounds are being made, and how filmed people's lips and a blendshape jaw move to them.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch.nn import functional as F
 
 from moda.audio.encoder import encode
 from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
+from moda.constants import KEYPOINTS
 from moda.errors import ModaError
 
-MEL_MEAN, MEL_STD = (
-    -8.0,
-    3.5,
-)  # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
+# of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
+MEL_MEAN, MEL_STD = -8.0, 3.5
 SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
 INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
-AROUND = 16  # frames from a sound within which a mouth may stay open
 CHUNK = 4  # video frames that go through the net together
+LOUD_BANDS = 10  # of the log-mel that stands beside the learned features
+BILABIAL = (1, 2)  # classes of sounds that are made with closed lips: p and b, m
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 
 
@@ -42,9 +42,9 @@ class SpeechConfig:
     stem:    channels at 50 frames a second
     width:   channels at 25 frames a second
     behind, ahead: how many video frames each block looks back and ahead
-    hidden:  features from which everything is told linearly
+    hidden:  numbers from which everything is told linearly
+    directions: of the teacher's features, the most important first
     phones:  classes of sounds, told 50 times a second
-    shapes:  blendshape channels
     """
 
     stem: int
@@ -52,8 +52,8 @@ class SpeechConfig:
     behind: tuple[int, ...]
     ahead: tuple[int, ...]
     hidden: int
+    directions: int
     phones: int
-    shapes: int
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "behind", tuple(self.behind))
@@ -77,93 +77,193 @@ class Norm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * self.weight
+        return F.rms_norm(x, self.weight.shape, self.weight, 1e-5)
 
 
 class Block(nn.Module):
     """x + MLP of x now, `behind` frames ago and `ahead` frames on: (B, T, C) -> (B, T - behind - ahead, C)."""
 
-    def __init__(self, channels: int, behind: int, ahead: int, dropout: float) -> None:
+    def __init__(self, channels: int, behind: int, ahead: int) -> None:
         super().__init__()
         self.offsets = (0, behind, behind + ahead) if ahead else (0, behind)
         self.behind = behind
         self.norm = Norm(channels)
         self.mix = nn.Linear(len(self.offsets) * channels, channels)
         self.out = nn.Linear(channels, channels)
-        self.dropout = nn.Dropout(dropout)
+
+    @property
+    def field(self) -> int:
+        """Frames that the input is longer than the output."""
+        return self.offsets[-1]
 
     def forward(self, x: Tensor) -> Tensor:
-        n = x.shape[1] - self.offsets[-1]
+        n = x.shape[1] - self.field
         h = self.norm(x)
         h = torch.cat([h[:, o : o + n] for o in self.offsets], dim=-1)
-        h = self.out(self.dropout(F.gelu(self.mix(h), approximate="tanh")))
+        h = self.out(F.gelu(self.mix(h), approximate="tanh"))
         return x[:, self.behind : self.behind + n] + h
 
 
-class SpeechNet(nn.Module):
-    """Log-mel -> hidden features, lips, sounds, blendshapes; no padding inside: the caller gives the context."""
+@dataclass(frozen=True)
+class Heard:
+    """What the network tells of each frame.
 
-    def __init__(self, config: SpeechConfig, dropout: float = 0.0) -> None:
+    directions (B, T, D) of the teacher, unit variance; lips (B, T, 33) of filmed people and jaw (B, T, 1) of the
+    blendshape performer, both in units of their deviation; voice (B, T, 1) logit; phones (B, T, 2, classes) logits.
+    """
+
+    hidden: Tensor
+    directions: Tensor
+    lips: Tensor
+    jaw: Tensor
+    voice: Tensor
+    phones: Tensor
+
+
+class SpeechNet(nn.Module):
+    """Log-mel -> everything that is heard; no padding inside: the caller gives the context."""
+
+    def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
         self.config = config
         self.fast = nn.Conv1d(BANDS, config.stem, 6, stride=2)  # 100 -> 50 frames a second
         self.slow = nn.Conv1d(config.stem, config.width, 4, stride=2)  # -> 25
         self.blocks = nn.ModuleList(
-            Block(config.width, behind, ahead, dropout) for behind, ahead in zip(config.behind, config.ahead)
+            Block(config.width, behind, ahead) for behind, ahead in zip(config.behind, config.ahead)
         )
         self.norm = Norm(config.width)
         self.hidden = nn.Linear(config.width, config.hidden)
+        self.directions = nn.Linear(config.hidden, config.directions)
         self.lips = nn.Linear(config.hidden, LIP_POINTS * 3)
+        self.jaw = nn.Linear(config.hidden, 1)
+        self.voice = nn.Linear(config.hidden, 1)
         self.phones = nn.Linear(config.hidden, 2 * config.phones)
-        self.shapes = nn.Linear(config.hidden, config.shapes)
-        # Measured after training: what the features and the lips are scaled by.
-        self.register_buffer("hidden_mean", torch.zeros(config.hidden))
-        self.register_buffer("hidden_std", torch.ones(config.hidden))
-        self.register_buffer("lip_scale", torch.ones(LIP_POINTS * 3))  # eye distances
-        self.register_buffer("lip_mean", torch.zeros(LIP_POINTS * 3))  # of speech, eye distances
-        self.register_buffer("lip_gain", torch.ones(1))
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """(B, 4 (behind + T + ahead), 80) log-mel -> (B, T, hidden)."""
+    def stem(self, mel: Tensor) -> Tensor:
+        """(B, 4 (T + 2), 80) log-mel -> (B, T, width)."""
         x = ((mel - MEL_MEAN) / MEL_STD).transpose(1, 2)
-        x = F.gelu(self.fast(x), approximate="tanh")
-        x = self.slow(x).transpose(1, 2)
+        return self.slow(F.gelu(self.fast(x), approximate="tanh")).transpose(1, 2)
+
+    def heads(self, x: Tensor) -> Heard:
+        hidden = F.gelu(self.hidden(self.norm(x)), approximate="tanh")
+        phones = self.phones(hidden).unflatten(-1, (2, -1))
+        return Heard(
+            hidden, self.directions(hidden), self.lips(hidden), self.jaw(hidden), self.voice(hidden), phones
+        )
+
+    def forward(self, mel: Tensor) -> Heard:
+        """(B, 4 (behind + T + ahead), 80) log-mel -> T frames."""
+        x = self.stem(mel)
         for block in self.blocks:
             x = block(x)
-        return F.gelu(self.hidden(self.norm(x)), approximate="tanh")
+        return self.heads(x)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Numbers measured after training (encoder.json, "calibration").
+
+    directions:   how many of the network's are given as features
+    lip_mean, lip_scale: (33,) eye distances: the network's lips are (lips - mean) / scale
+    lip_gain:     what x and y of the lips are enlarged by about the mean: a mean over people moves less than anyone
+    gap_from, gap_to: knots of the map from the told gap to a real one, eye distances
+    closing:      odds of a bilabial sound at which the lips begin to meet and have met
+    loud_mean, loud_scale: of the log-mel bands beside
+    voice:        logits between which the mouth wakes
+    """
+
+    directions: int
+    lip_mean: tuple[float, ...]
+    lip_scale: tuple[float, ...]
+    lip_gain: float
+    gap_from: tuple[float, ...]
+    gap_to: tuple[float, ...]
+    closing: tuple[float, float]
+    loud_mean: float
+    loud_scale: float
+    voice: tuple[float, float]
+
+    @classmethod
+    def plain(cls, directions: int) -> Calibration:
+        """Of a network that nothing was measured of: everything as it comes."""
+        dims = 3 * LIP_POINTS
+        return cls(
+            directions=directions,
+            lip_mean=(0.0,) * dims,
+            lip_scale=(0.05,) * dims,
+            lip_gain=1.0,
+            gap_from=(0.0, 1.0),
+            gap_to=(0.0, 1.0),
+            closing=(0.25, 0.5),
+            loud_mean=MEL_MEAN,
+            loud_scale=MEL_STD,
+            voice=(-1.0, 1.0),
+        )
+
+
+class Steps:
+    """The network's state on its way through one sound: CHUNK frames of log-mel in, as many frames told.
+
+    The last frames of every block's input are kept, so that each frame is computed once. A frame comes out when
+    `ahead` more have gone in; what was before the first is silence.
+    """
+
+    def __init__(self, net: SpeechNet) -> None:
+        self.net = net
+        silence = torch.full((1, (2 + CHUNK) * PER_FRAME, BANDS), SILENCE)
+        self.mel = silence[:, : 2 * PER_FRAME]
+        still = net.stem(silence)[:, :1]  # silence for ever, block by block
+        self.held: list[Tensor] = []
+        self.blocks = [block for block in net.blocks if isinstance(block, Block)]
+        for block in self.blocks:
+            self.held.append(still.expand(-1, block.field, -1))
+            still = block(still.expand(-1, block.field + 1, -1))
+
+    def push(self, mel: Tensor) -> Heard:
+        """(1, 4 CHUNK, 80) -> Heard of CHUNK frames, those `ahead` frames ago."""
+        mel = torch.cat([self.mel, mel], dim=1)
+        self.mel = mel[:, -2 * PER_FRAME :]
+        x = self.net.stem(mel)
+        for i, block in enumerate(self.blocks):
+            x = torch.cat([self.held[i], x], dim=1)
+            self.held[i] = x[:, -block.field :]
+            x = block(x)
+        return self.net.heads(x)
 
 
 class SpeechEncoder:
-    """Sound -> (T, 1, width) features, about zero mean and unit variance each: `hidden` of them, then the lips.
+    """Sound -> (T, 1, width) features of about unit variance: the teacher's main directions, loudness in LOUD_BANDS
+    bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn.
 
-    Every output depends on 1 s before and 0.25 s after its frame. Sound goes through in blocks of CHUNK frames that
-    begin at multiples of CHUNK wherever the pieces were cut: the stream equals the whole to the last bit.
+    A frame depends on `context` frames (2.4 s before it, 0.28 s after it); sound goes through four frames at a time
+    wherever the pieces were cut: the stream equals the whole to the last bit.
     """
 
     layers = 1
 
-    def __init__(self, net: SpeechNet) -> None:
+    def __init__(self, net: SpeechNet, calibration: Calibration) -> None:
         self.net = net.eval().requires_grad_(False)
-        self.width = net.config.hidden + LIP_POINTS * 3
+        self.calibration = calibration
+        self.width = calibration.directions + LOUD_BANDS + 3 + 3 * LIP_POINTS
+        self._mean = torch.tensor(calibration.lip_mean)
+        self._scale = torch.tensor(calibration.lip_scale)
+        self._gap_from, self._gap_to = np.array(calibration.gap_from), np.array(calibration.gap_to)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike | None = None) -> SpeechEncoder:
-        """From encoder.safetensors and encoder.json in `folder` (that shipped with the package by default).
-
-        Raises ModaError: a file is missing or does not fit.
-        """
-        folder = Path(folder) if folder is not None else EMBEDDED
+    def load(cls, folder: str | os.PathLike = EMBEDDED) -> SpeechEncoder:
+        """Read encoder.json and encoder.safetensors. Errors: ModaError if they are missing or do not fit."""
+        folder = Path(folder)
         try:
-            numbers = json.loads((folder / "encoder.json").read_text())
-            net = SpeechNet(SpeechConfig(**numbers))
-            state = {k: v.float() for k, v in load_file(str(folder / "encoder.safetensors")).items()}
-            net.load_state_dict(state, strict=True)
+            values = json.loads((folder / "encoder.json").read_text())
+            calibration = Calibration(**values.pop("calibration"))
+            net = SpeechNet(SpeechConfig(**values))
+            net.load_state_dict({k: v.float() for k, v in load_file(folder / "encoder.safetensors").items()})
         except FileNotFoundError as error:
             raise ModaError(f"{folder} lacks {Path(error.filename or 'encoder.safetensors').name}") from error
-        except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+        except (SafetensorError, RuntimeError, TypeError, KeyError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())
             raise ModaError(f"the speech encoder in {folder} does not fit: {reason}") from error
-        return cls(net)
+        return cls(net, calibration)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write encoder.safetensors (half precision) and encoder.json."""
@@ -172,10 +272,11 @@ class SpeechEncoder:
         part = folder / "encoder.safetensors.part"
         save_file({k: v.half().contiguous() for k, v in self.net.state_dict().items()}, str(part))
         os.replace(part, folder / "encoder.safetensors")
-        (folder / "encoder.json").write_text(json.dumps(asdict(self.net.config), indent=1) + "\n")
+        values = asdict(self.net.config) | {"calibration": asdict(self.calibration)}
+        (folder / "encoder.json").write_text(json.dumps(values, indent=1) + "\n")
 
     def stream(self) -> SpeechStream:
-        return SpeechStream(self.net)
+        return SpeechStream(self)
 
     def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n,) float32 pieces at 16 kHz -> (frames, 1, width) float32, round(n_total / 640) frames in all."""
@@ -184,91 +285,120 @@ class SpeechEncoder:
     def lips(self, wave: np.ndarray) -> np.ndarray:
         """(n,) float32 at 16 kHz -> (T, 11, 3) offsets of lips and jaw in the explicit space (eye distances).
 
-        What is most likely for this sound over all people, enlarged to the size of a real person's movement.
+        What is most likely for this sound over all people, with a real person's amplitude.
         """
-        stream = self.stream()
-        blocks = [*stream.blocks(wave), *stream.rest()]
-        if not blocks:
-            return np.zeros((0, LIP_POINTS, 3), np.float32)
-        hidden, lips = (torch.cat(parts) for parts in zip(*blocks))
-        lips = self._enlarge(lips * self.net.lip_scale) * self._speaking(hidden)[:, None]
-        return lips.reshape(-1, LIP_POINTS, 3).numpy()
+        features = np.concatenate(list(self.encode([wave])) or [np.zeros((0, 1, self.width), np.float32)])
+        return self.lips_in(features)
 
-    @torch.no_grad()
-    def _speaking(self, hidden: Tensor) -> Tensor:
-        """(T, hidden) -> (T,) 1 near a sound, 0 from about 0.8 s away, where there is silence or noise only."""
-        silent = self.net.phones(hidden).reshape(len(hidden), 2, -1).softmax(-1)[..., 0].amin(1)
-        most = F.max_pool1d(1 - silent[None], 2 * AROUND + 1, stride=1, padding=AROUND)[0]
-        open_ = ((most - 0.15) / 0.25).clamp(0, 1)
-        return F.avg_pool1d(open_[None], 9, stride=1, padding=4, count_include_pad=False)[0]  # over 0.36 s
+    def lips_in(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> the lips among them, (T, 11, 3) eye distances."""
+        scaled = features[:, 0, -3 * LIP_POINTS :]
+        return (scaled * self._scale.numpy() + self._mean.numpy()).reshape(-1, LIP_POINTS, 3)
 
-    def _enlarge(self, lips: Tensor) -> Tensor:
-        """(T, 33) conditional mean -> the same with a real mouth's amplitude.
+    def points(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> (T, 21, 3) offsets in the explicit space: the lips, the rest of the face at rest."""
+        out = np.zeros((len(features), KEYPOINTS, 3), np.float32)
+        out[:, :LIP_POINTS] = self.lips_in(features)
+        return out
 
-        A mean over what a mouth may do moves less than any mouth: x and y are drawn away from the mean of speech by
-        `lip_gain` (depth is too uncertain); what is near rest goes to rest; lips that would pass through each other
-        meet halfway.
+    def voice_in(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> (T,) how sure it is that somebody speaks, 0..1."""
+        return (features[:, 0, self.calibration.directions + LOUD_BANDS] + 1) / 2
+
+    def meeting_in(self, features: np.ndarray) -> np.ndarray:
+        """(T, 1, width) features -> (T,) how far the lips have to meet for p, b or m, 0..1."""
+        return (features[:, 0, self.calibration.directions + LOUD_BANDS + 1] + 1) / 2
+
+    def features(self, heard: Heard, mel: Tensor) -> np.ndarray:
+        """What was heard of T frames, and their own log-mel (1, 4 T, 80) -> (T, 1, width)."""
+        c = self.calibration
+        loud = mel[0].unflatten(0, (-1, PER_FRAME)).mean(1).unflatten(-1, (LOUD_BANDS, -1)).mean(-1)
+        loud = (loud - c.loud_mean) / c.loud_scale
+        low, high = c.voice
+        awake = ((heard.voice[0] - low) / (high - low)).clamp(0, 1)
+        meeting = self._meeting(heard)
+        lips = self._drawn(heard.lips[0] * self._scale + self._mean, meeting) * awake
+        parts = [
+            heard.directions[0, :, : c.directions],
+            loud,
+            2 * awake - 1,
+            2 * meeting - 1,
+            heard.jaw[0],
+            (lips - self._mean) / self._scale,
+        ]
+        return torch.cat(parts, dim=-1)[:, None].numpy()
+
+    def _meeting(self, heard: Heard) -> Tensor:
+        """-> (T, 1) how far the lips have to meet, 0..1, for p, b or m in either half of the frame."""
+        chance = heard.phones[0].softmax(-1)[..., list(BILABIAL)].sum(-1).amax(-1, keepdim=True)
+        low, high = self.calibration.closing
+        return ((chance - low) / (high - low)).clamp(0, 1)
+
+    def _drawn(self, lips: Tensor, meeting: Tensor) -> Tensor:
+        """(T, 33) conditional mean -> the same with a real mouth's amplitude, the inner lips never crossing.
+
+        x and y are drawn away from the mean by the gain (depth is too uncertain). Then the inner lips are set as far
+        apart as the middle's gap, mapped to a real one, says; p, b and m bring them together.
         """
-        mean = self.net.lip_mean
-        awake = (lips.norm(dim=1, keepdim=True) / (0.5 * mean.norm() + 1e-6)).clamp(max=1)
-        points = (awake * lips).reshape(len(lips), LIP_POINTS, 3)
-        drawn = (awake * (self.net.lip_gain - 1) * (lips - mean)).reshape(points.shape)
+        points = lips.unflatten(-1, (LIP_POINTS, 3)).clone()
+        drawn = (self.calibration.lip_gain - 1) * (lips - self._mean).unflatten(-1, (LIP_POINTS, 3))
         points[..., :2] += drawn[..., :2]
+        told = lips.unflatten(-1, (LIP_POINTS, 3))
+        upper, lower = INNER_PAIRS[0]
+        gap = (told[:, lower, 1] - told[:, upper, 1]).numpy()
+        wanted = torch.from_numpy(np.interp(gap, self._gap_from, self._gap_to).astype(np.float32)) * (
+            1 - meeting[:, 0]
+        )
+        now = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(1e-3)
         for upper, lower in INNER_PAIRS:
-            overlap = (points[:, upper, 1] - points[:, lower, 1]).clamp(min=0)
-            points[:, upper, 1] -= overlap / 2
-            points[:, lower, 1] += overlap / 2
+            apart = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(0)
+            change = apart * (wanted / now).clamp(max=2) - (points[:, lower, 1] - points[:, upper, 1])
+            points[:, upper, 1] -= 0.3 * change  # the lower lip and the jaw do most of the way
+            points[:, lower, 1] += 0.7 * change
         return points.flatten(1)
 
 
 class SpeechStream:
     """One sound on its way through the net; see moda.audio.encoder."""
 
-    def __init__(self, net: SpeechNet) -> None:
-        self._net = net
+    def __init__(self, encoder: SpeechEncoder) -> None:
+        self._encoder = encoder
         self._mel = LogMel().stream()
-        self._before, after = net.config.context
-        self._size = (self._before + CHUNK + after) * PER_FRAME  # mel frames of a block
-        self._held = np.full((self._before * PER_FRAME, BANDS), SILENCE, np.float32)
+        with torch.inference_mode():
+            self._steps = Steps(encoder.net)
+        ahead = encoder.net.config.context[1]
+        lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
+        self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)
+        self._own = np.full((0, BANDS), SILENCE, np.float32)  # log-mel of frames not yet given out
+        self._skip = lead + ahead  # frames that are told but lie before the sound
+        self._given = self._seen = 0
 
     def push(self, wave: np.ndarray) -> np.ndarray:
-        return self._features(self.blocks(wave))
+        return self._take(self._mel.push(wave))
 
     def flush(self) -> np.ndarray:
-        return self._features(self.rest())
+        parts = [self._take(self._mel.flush())]
+        silence = np.full((CHUNK * PER_FRAME, BANDS), SILENCE, np.float32)
+        total = self._seen
+        while self._given < total:
+            parts.append(self._take(silence))
+        out = np.concatenate(parts)
+        return out[: len(out) - (self._given - total)]
 
-    def blocks(self, wave: np.ndarray) -> list[tuple[Tensor, Tensor]]:
-        """-> hidden (T, hidden), lips (T, 33) of the blocks that are full now."""
-        self._held = np.concatenate([self._held, self._mel.push(wave)])
-        out = []
-        while len(self._held) >= self._size:
-            out.append(self._block(self._held[: self._size], CHUNK))
-            self._held = self._held[CHUNK * PER_FRAME :]
-        return out
-
-    def rest(self) -> list[tuple[Tensor, Tensor]]:
-        """The same for what is left: the sound ends in silence."""
-        self._held = np.concatenate([self._held, self._mel.flush()])
-        rest = len(self._held) // PER_FRAME - self._before
-        out = []
-        while rest > 0:
-            padded = np.full((self._size, BANDS), SILENCE, np.float32)
-            held = self._held[: self._size]
-            padded[: len(held)] = held
-            out.append(self._block(padded, min(rest, CHUNK)))
-            self._held = self._held[CHUNK * PER_FRAME :]
-            rest -= CHUNK
-        return out
-
-    @torch.no_grad()
-    def _block(self, mel: np.ndarray, frames: int) -> tuple[Tensor, Tensor]:
-        hidden = self._net(torch.from_numpy(np.ascontiguousarray(mel))[None])[0, :frames]
-        return hidden, self._net.lips(hidden)
-
-    def _features(self, blocks: list[tuple[Tensor, Tensor]]) -> np.ndarray:
-        width = self._net.config.hidden + LIP_POINTS * 3
-        if not blocks:
-            return np.zeros((0, 1, width), np.float32)
-        hidden, lips = (torch.cat(parts) for parts in zip(*blocks))
-        features = (hidden - self._net.hidden_mean) / self._net.hidden_std
-        return torch.cat([features, lips], dim=-1)[:, None].numpy()
+    @torch.inference_mode()
+    def _take(self, mel: np.ndarray) -> np.ndarray:
+        self._seen += len(mel) // PER_FRAME
+        self._waiting = np.concatenate([self._waiting, mel])
+        self._own = np.concatenate([self._own, mel])
+        parts = [np.zeros((0, 1, self._encoder.width), np.float32)]
+        size = CHUNK * PER_FRAME
+        while len(self._waiting) >= size:
+            chunk, self._waiting = self._waiting[:size], self._waiting[size:]
+            heard = self._steps.push(torch.from_numpy(np.ascontiguousarray(chunk))[None])
+            if self._skip:
+                self._skip -= CHUNK
+                continue
+            own, self._own = self._own[:size], self._own[size:]
+            parts.append(self._encoder.features(heard, torch.from_numpy(np.ascontiguousarray(own))[None]))
+            self._given += CHUNK
+        return np.concatenate(parts)

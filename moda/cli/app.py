@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moda import __version__
+from moda.cli import training
 from moda.cli.files import (
     check_motion_out,
     check_video_out,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 weights_app = typer.Typer(help="Published weights: list, download, convert.", rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
+training.register(app)
 
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
@@ -103,6 +105,33 @@ def generate(
 
 
 @app.command()
+def say(
+    portrait: Portrait,
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    output: Output,
+    voice: Annotated[str, typer.Option(help="A command that writes a wav.")] = "espeak-ng -w {out}",
+    voice_url: Annotated[str | None, typer.Option(help="Instead a service with /v1/audio/speech.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    model: Model = "embedded",
+    size: Size = DEFAULT_SIZE,
+    full: Full = False,
+    device: Device = "auto",
+) -> None:
+    """A portrait says a text, with a voice that is a command or a service."""
+    check_video_out(output, portrait)
+    portrait = given_picture(portrait)
+    from moda.pipeline import TalkingHead
+    from moda.voice import Voice
+
+    speaker = Voice(url=voice_url) if voice_url else Voice(voice)
+    head = TalkingHead.from_pretrained(model, device)
+    video = head.say(portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full)
+    with progress("Speaking") as report:
+        video.save(output, report)
+
+
+@app.command()
 def animate(
     portrait: Portrait,
     driving: Annotated[
@@ -169,54 +198,16 @@ def track(
 
 
 @app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="What to train, on what, for how long: .json.")],
-) -> None:
-    """Train a generator; runs on from its last checkpoint if there is one."""
-    from moda.training.train import train as run
-
-    with progress("Training") as report:
-        folder = run(config, report)
-    print(f"{folder}: use it with --model {folder}")
-
-
-@app.command()
-def evaluate(
-    clips: Annotated[
-        Path, typer.Argument(metavar="CLIPS_FOLDER", help="A folder of videos of people speaking.")
-    ],
-    model: Model = "embedded",
-    json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
-    device: Device = "auto",
-) -> None:
-    """How well generated lips, head and lids agree with real videos."""
-    from json import dumps
-
-    from moda.evaluation.judge import evaluate as run
-    from moda.evaluation.judge import table
-    from moda.media.files import check_folder, whole
-
-    if json:
-        check_folder(json)
-    with progress("Evaluating") as report:
-        result = run(clips, model, device, progress=report)
-    print(table(result))
-    if json:
-        with whole(json) as part:
-            part.write_text(dumps(result, indent=1) + "\n")
-
-
-@app.command()
 def bench(
     model: Model = "embedded",
     json: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of the speech. [default: 20]")] = None,
-    long: Annotated[
-        bool, typer.Option("--long", help="Also five minutes of speech; with --live an hour.")
-    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Also five minutes of speech.")] = False,
     live: Annotated[
         bool, typer.Option("--live", help="Live sessions instead: delay, how many hold.")
     ] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="A server from outside instead: delay.")] = False,
+    hours: Annotated[float, typer.Option(help="With --live and --serve: also so long a session.")] = 0.0,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
@@ -229,7 +220,11 @@ def bench(
     if json:
         check_folder(json)
     if live:
-        result = bench_live(model, device, hours=1.0 if long else 0.0)
+        result = bench_live(model, device, hours)
+    elif serve:
+        from moda.bench.serve import bench_serve
+
+        result = bench_serve(model, device, hours=hours)
     else:
         result = run(model, device, seconds, long, precision)
     if json:

@@ -1,147 +1,249 @@
-"""How well generated lips follow speech: a model against real people, clip by clip.
+"""How well generated faces follow speech: models and baselines against real people, clip by clip.
 
-A folder holds clips of people that the model was not trained on: videos with sound, or pairs of NAME.flac and
-NAME.npy (blendshape weights at 30 fps beside names.json, of which the jaw, `mouth_stretch_c`, is compared).
+The clips are a folder of videos, or a dataset of `moda data prepare`, of people that the models were not trained on.
+Figures are taken from the motion, or, with `render`, from the rendered video, tracked again.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from moda.constants import FPS
+from moda.constants import SAMPLES_PER_FRAME
 from moda.errors import ModaError
-from moda.evaluation.metrics import correlation, describe
+from moda.evaluation import baselines, metrics
 from moda.motion import Motion, join
-from moda.motion.explicit import LANDMARK_OF, lip_gap
+from moda.motion.explicit import lip_gap
 
-BLENDSHAPE_FPS = 30
-JAW = "mouth_stretch_c"
-VIDEO = (".mp4", ".mov", ".mkv", ".webm", ".avi")
-SOUND = (".flac", ".wav", ".opus", ".mp3")
+REAL = "real video"
 
 
 @dataclass(frozen=True)
 class RealClip:
-    """name, sound: a file; opening: (T,) of the real mouth at 25 fps, any unit; identity: (21, 3);
-    motion: the real one, where a face was filmed."""
+    """wave: (n,) at 16 kHz, brought in time with motion (T), which was tracked; identity: (21, 3); video: where it is."""
 
     name: str
-    sound: Path
-    opening: np.ndarray
+    person: str
+    wave: np.ndarray
+    motion: Motion
     identity: np.ndarray
-    motion: Motion | None
+    video: Path | None = None
 
 
-def clips_in(folder: str | os.PathLike) -> Iterator[RealClip]:
-    """The clips of a folder, in the order of their names. Errors: ModaError if there are none."""
-    from moda.face.pose import canonical
-    from moda.face.tracking import track
+def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[RealClip]:
+    """A dataset's clips, or a folder's videos, in the order of their names.
+
+    people: a table (.tsv) with columns file and person; a video without a row is a person of its own.
+    Errors: ModaError if there are none.
+    """
+    from moda.training.dataset import VIDEO, items
 
     folder = Path(folder)
     if not folder.is_dir():
         raise ModaError(f"there is no folder {folder} to evaluate on")
-    mean_face = canonical()[LANDMARK_OF]
-    found = False
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in VIDEO:
-            tracked = track(path)
-            yield RealClip(path.stem, path, lip_gap(tracked.motion.exp), tracked.keypoints, tracked.motion)
-        elif path.suffix == ".npy":
-            sounds = [path.with_suffix(s) for s in SOUND if path.with_suffix(s).exists()]
-            if not sounds:
-                raise ModaError(f"{path} has no sound beside it ({', '.join(path.stem + s for s in SOUND)})")
-            yield RealClip(path.stem, sounds[0], _jaw(path), mean_face, None)
-        else:
-            continue
-        found = True
-    if not found:
-        raise ModaError(
-            f"{folder} holds neither videos nor blendshape clips (.npy with a sound file beside it)"
-        )
+    if (folder / "dataset.json").exists():
+        found = False
+        for item in items([folder]):
+            found = True
+            yield _in_time(
+                item.path.stem,
+                item.person,
+                item.wave,
+                Motion.from_array(item.motion),
+                item.identity,
+                item.lag,
+            )
+        if not found:
+            raise ModaError(f"the dataset {folder} holds no clips")
+        return
+    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO)
+    if not videos:
+        raise ModaError(f"{folder} holds no videos")
+    names = person_table(people) if people else {}
+    for path in videos:
+        yield _tracked(path, names.get(path.name, path.stem))
 
 
-def _jaw(path: Path) -> np.ndarray:
-    names = path.with_name("names.json")
+def person_table(path: Path) -> dict[str, str]:
+    """A .tsv with columns file and person -> file's name -> person. Errors: ModaError without them."""
     try:
-        column = json.loads(names.read_text()).index(JAW)
-        weights = np.load(path, allow_pickle=False)[:, column].astype(np.float64)
-    except (OSError, ValueError, IndexError) as error:
-        raise ModaError(f"{path} cannot be read as blendshape weights named by {names}: {error}") from error
-    at = np.arange(round(len(weights) * FPS / BLENDSHAPE_FPS)) / FPS
-    return np.interp(at, np.arange(len(weights)) / BLENDSHAPE_FPS, weights)
+        with open(path, encoding="utf-8") as file:
+            return {Path(row["file"]).name: row["person"] for row in csv.DictReader(file, delimiter="\t")}
+    except (OSError, KeyError) as error:
+        raise ModaError(f"{path} is no table with columns file and person: {error}") from error
+
+
+def _tracked(path: Path, person: str) -> RealClip:
+    from moda.audio.decode import read_audio
+    from moda.audio.speech import SpeechEncoder
+    from moda.face.tracking import track
+    from moda.training.dataset import best_lag
+
+    tracked, wave = track(path), read_audio(path)
+    lag, _ = best_lag(lip_gap(_lips(SpeechEncoder.load(), wave)), lip_gap(tracked.motion.exp))
+    return replace(_in_time(path.stem, person, wave, tracked.motion, tracked.keypoints, lag), video=path)
+
+
+def _lips(encoder, wave: np.ndarray) -> np.ndarray:
+    parts = list(encoder.encode([wave]))
+    return encoder.points(np.concatenate(parts)) if parts else np.zeros((0, 21, 3), np.float32)
+
+
+def _in_time(
+    name: str, person: str, wave: np.ndarray, motion: Motion, identity: np.ndarray, lag: int
+) -> RealClip:
+    motion = motion[max(0, lag) :]
+    wave = wave[max(0, -lag) * SAMPLES_PER_FRAME :]
+    n = min(len(motion), len(wave) // SAMPLES_PER_FRAME)
+    return RealClip(name, person, wave[: n * SAMPLES_PER_FRAME], motion[:n], identity)
+
+
+Performer = Callable[[RealClip, int], Motion]  # clip, seed -> what is said to it
+
+
+def model_performer(name: str, device: str = "cpu") -> tuple[Performer, int]:
+    """-> the performer, frames from one segment to the next. Errors: ModaError for a model outside the explicit space."""
+    from moda.pipeline import TalkingHead
+
+    head = TalkingHead.from_pretrained(name, device)
+    start = Motion.still(1).require(head.generator.space, "the evaluation")
+
+    def perform(clip: RealClip, seed: int) -> Motion:
+        from moda.audio.encoder import encode
+
+        features = list(encode(head.encoder, [clip.wave]))
+        return join(list(head.generator.stream(features, clip.identity, start, seed=seed)))
+
+    return perform, head.generator.config.stride
 
 
 def evaluate(
     folder: str | os.PathLike,
-    model: str = "embedded",
+    models: tuple[str, ...] = ("embedded",),
     device: str = "cpu",
-    seeds: tuple[int, ...] = (0, 1, 2),
+    seeds: tuple[int, ...] = (0, 1),
+    people: Path | None = None,
+    motions: dict[str, Path] | None = None,
+    with_baselines: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> dict:
-    """-> {"mean_r", "clips": [{"name", "r", "lag", "r_by_seed", "seconds", "generated": {...}, "real": {...}}]}.
+    """-> {"seeds", "rows": [{"who", "clip", "person", figures}], "summary": {who: figures, mean over people}}.
 
-    r: correlation of the generated inner-lip gap with the real mouth's opening at the best lag within 3 frames, mean
-    over seeds; what `generated` and `real` hold is said by `moda.evaluation.metrics.describe`.
-    Errors: ModaError, also for a model outside the explicit space (its numbers are not lips to be measured).
+    motions: name -> a folder of CLIP.npz or CLIP_SEED.npz, made by anyone. with_baselines: loudness and ridge, see there.
     """
-    from moda.pipeline import TalkingHead
-
-    head = TalkingHead.from_pretrained(model, device)
-    start = Motion.still(1).require(head.generator.space, "this model")
-    clips = list(clips_in(folder))
+    clips = list(clips_in(folder, people))
+    performers: dict[str, tuple[Performer, int]] = {name: model_performer(name, device) for name in models}
+    for name, where in (motions or {}).items():
+        performers[name] = (_from_files(where), 64)
+    if with_baselines:
+        performers |= {name: (p, 64) for name, p in baselines.performers(clips).items()}
     rows = []
-    for count, clip in enumerate(clips):
-        features = list(head.encoder.encode(_sound(clip.sound)))
-        motions = [
-            join(list(head.generator.stream(features, clip.identity, start, seed=seed))) for seed in seeds
-        ]
-        scores = [correlation(lip_gap(motion.exp), clip.opening) for motion in motions]
+    total = len(clips) * (1 + len(performers))
+    for clip in clips:
         rows.append(
-            {
-                "name": clip.name,
-                "seconds": round(motions[0].seconds, 2),
-                "r": float(np.mean([r for r, _ in scores])),
-                "lag": int(np.median([lag for _, lag in scores])),
-                "r_by_seed": [r for r, _ in scores],
-                "generated": {
-                    k: float(np.mean([describe(m)[k] for m in motions])) for k in describe(motions[0])
-                },
-                "real": describe(clip.motion) if clip.motion else None,
-            }
+            {"who": REAL, "clip": clip.name, "person": clip.person} | figures(clip, [clip.motion], 64)
         )
-        if progress:
-            progress((count + 1) / len(clips))
-    return {
-        "model": str(model),
-        "seeds": list(seeds),
-        "mean_r": float(np.mean([row["r"] for row in rows])),
-        "clips": rows,
-    }
+        for name, (perform, stride) in performers.items():
+            used = seeds if name in models else seeds[:1]
+            made = [perform(clip, seed) for seed in used]
+            rows.append({"who": name, "clip": clip.name, "person": clip.person} | figures(clip, made, stride))
+            if progress:
+                progress(len(rows) / total)
+    return {"clips": str(folder), "seeds": list(seeds), "rows": rows, "summary": summary(rows)}
 
 
-def _sound(path: Path):
-    from moda.audio.decode import iter_audio
+def _from_files(folder: Path) -> Performer:
+    def perform(clip: RealClip, seed: int) -> Motion:
+        for name in (f"{clip.name}_{seed}.npz", f"{clip.name}.npz"):
+            if (folder / name).exists():
+                return Motion.load(folder / name)
+        raise ModaError(f"{folder} holds no motion for the clip {clip.name}")
 
-    return iter_audio(path)
+    return perform
+
+
+def figures(clip: RealClip, made: list[Motion], stride: int) -> dict[str, float]:
+    """One clip's: means over the seeds' motions. Those against the real one are taken at the lips' best lag."""
+    per_seed = []
+    for motion in made:
+        r, lag = metrics.correlation(lip_gap(motion.exp), lip_gap(clip.motion.exp))
+        wide, _ = metrics.correlation(metrics.lip_width(motion.exp), metrics.lip_width(clip.motion.exp))
+        per_seed.append(
+            {
+                "gap_r": r,
+                "width_r": wide,
+                "lag": float(lag),
+                "lmd": metrics.mouth_distance(motion, clip.motion, lag),
+                "silence_gap": metrics.silence(motion, clip.wave),
+                "seam_jerk": metrics.seam_jerk(motion, stride),
+                "beat_alignment": metrics.beat_alignment(motion, clip.wave),
+            }
+            | metrics.describe(motion)
+        )
+    row = {k: _mean([p[k] for p in per_seed]) for k in per_seed[0]}
+    return row | {"diversity": metrics.diversity(made), "seconds": clip.motion.seconds}
+
+
+def _mean(values: list[float]) -> float:
+    known = [v for v in values if np.isfinite(v)]
+    return float(np.mean(known)) if known else float("nan")
+
+
+def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """who -> figure -> mean over people of the mean over their clips."""
+    out: dict[str, dict[str, float]] = {}
+    for who in dict.fromkeys(row["who"] for row in rows):
+        mine = [row for row in rows if row["who"] == who]
+        people = sorted({row["person"] for row in mine})
+        keys = [k for k, v in mine[0].items() if isinstance(v, float)]
+        out[who] = {k: _mean([_mean([r[k] for r in mine if r["person"] == p]) for p in people]) for k in keys}
+    return out
+
+
+COLUMNS = {
+    "gap_r": "gap r", "width_r": "width r", "lag": "lag", "lmd": "LMD", "lip_gap_std": "gap std", "lips_closed": "closed",
+    "lip_gap_speed": "gap speed", "silence_gap": "silence", "blinks_per_minute": "blinks/min", "blink_depth": "depth",
+    "pitch_std": "pitch", "yaw_std": "yaw", "roll_std": "roll", "head_speed": "speed", "pose_jerk": "jerk",
+    "seam_jerk": "seams", "beat_alignment": "beats", "diversity": "seeds",
+}  # fmt: skip
 
 
 def table(result: dict) -> str:
-    """An evaluation as lines for a person."""
-    lines = [
-        f"{'clip':<16}{'r':>7}{'lag':>5}{'seconds':>9}{'gap std':>9}{'real':>7}{'blinks/min':>12}{'real':>7}"
-    ]
-    for row in result["clips"]:
-        made, real = row["generated"], row["real"]
-        lines.append(
-            f"{row['name']:<16}{row['r']:>7.2f}{row['lag']:>5}{row['seconds']:>9.1f}{made['lip_gap_std']:>9.3f}"
-            f"{real['lip_gap_std'] if real else float('nan'):>7.3f}{made['blinks_per_minute']:>12.1f}"
-            f"{real['blinks_per_minute'] if real else float('nan'):>7.1f}"
-        )
-    lines.append(f"{'mean':<16}{result['mean_r']:>7.2f}   over seeds {', '.join(map(str, result['seeds']))}")
+    """The summary as lines for a person."""
+    names = list(result["summary"])
+    wide = max(12, *(len(n) for n in names))
+    lines = [f"{'':<{wide}}" + "".join(f"{name:>11}" for name in COLUMNS.values())]
+    for who, row in result["summary"].items():
+        cells = "".join(f"{row[k]:>11.3f}" if np.isfinite(row[k]) else f"{'-':>11}" for k in COLUMNS)
+        lines.append(f"{who:<{wide}}{cells}")
+    people = len({row["person"] for row in result["rows"]})
+    lines.append(f"mean over {people} people; seeds {', '.join(map(str, result['seeds']))}")
     return "\n".join(lines)
+
+
+def rendered(clip: RealClip, motion: Motion, head, portrait: np.ndarray) -> Motion:
+    """The motion drawn on a portrait (H, W, 3 RGB) and tracked again: what a viewer would see.
+
+    head: TalkingHead. Errors: as drawing and tracking.
+    """
+    from moda.face.tracking import landmarks_of, motion_of
+    from moda.media.write import write_video
+
+    character = head.prepare(portrait)
+    motion = motion.space.generated(motion, character.motion)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
+        write_video(path, character.draw(motion))
+        times, landmarks = landmarks_of(path)
+    return motion_of(landmarks, times)[0]
+
+
+def save(result: dict, path: Path) -> None:
+    path.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n", encoding="utf-8")

@@ -35,6 +35,8 @@ class ModelConfig:
     steps, guidance:  what sampling uses unless given; a guidance of 1 is none
     noise_scale:   standard deviation of the starting noise for the numbers of "lips", "face" and "pose".
                    1 samples the learned distribution; less gives its likelier, calmer part.
+    live_noise_scale: the same for the live scheme, which draws new noise every few frames and so is livelier;
+                   None: as noise_scale
     rest_frames:   frames of silence that the features end with; they give the rest pose for the post-step
                    (moda.generator.post) and are then cut off; 0: no post-step
 
@@ -58,6 +60,7 @@ class ModelConfig:
     guidance: Annotated[float, Field(ge=1)]
     noise_scale: dict[str, float]
     rest_frames: Annotated[int, Field(ge=0)]
+    live_noise_scale: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         space = find_space(self.space)
@@ -81,10 +84,10 @@ class ModelConfig:
                 f"generator config: overlap is {self.overlap}, but must lie between 0 and half the segment "
                 f"of {self.segment} frames"
             )
-        if set(self.noise_scale) != {"lips", "face", "pose"} or min(self.noise_scale.values()) < 0:
-            raise ModaError(
-                f"generator config: noise_scale is {self.noise_scale}, needs lips, face and pose, 0 or more"
-            )
+        for name in ("noise_scale", "live_noise_scale"):
+            scale = getattr(self, name)
+            if scale is not None and (set(scale) != {"lips", "face", "pose"} or min(scale.values()) < 0):
+                raise ModaError(f"generator config: {name} is {scale}, needs lips, face and pose, 0 or more")
 
     @property
     def motion_space(self) -> Space:

@@ -40,6 +40,11 @@ def training_pair(x_0: Tensor, generator: torch.Generator | None = None) -> Trai
     """Noise and a time drawn uniformly, for data x_0 (B, ...)."""
     noise = torch.randn(x_0.shape, generator=generator, device=x_0.device, dtype=x_0.dtype)
     u = torch.rand(len(x_0), generator=generator, device=x_0.device, dtype=x_0.dtype)
+    return pair_of(x_0, noise, u)
+
+
+def pair_of(x_0: Tensor, noise: Tensor, u: Tensor) -> TrainingPair:
+    """The same for a noise of the same shape and u (B,) in 0..1."""
     sigma = SIGMA_MIN + (1 - SIGMA_MIN) * u
     s = sigma.view(-1, *[1] * (x_0.ndim - 1))
     return TrainingPair(time=TIMES * sigma, x_t=s * noise + (1 - s) * x_0, target=noise - x_0, sigma=s)

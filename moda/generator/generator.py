@@ -13,7 +13,7 @@ from moda.generator.config import ModelConfig
 from moda.generator.live import Live
 from moda.generator.model import MotionTransformer
 from moda.generator.offline import Offline
-from moda.generator.sampler import Sampler
+from moda.generator.sampler import Sampler, noise_scale
 from moda.generator.statistics import Statistics
 from moda.motion import Motion, Space, join
 
@@ -88,6 +88,8 @@ class Generator:
                 "offline scheme"
             )
         sampler, previous = self._sampler(identity, start, emotion, seed, steps, guidance)
+        if self.config.live_noise_scale:
+            sampler.noise_scale = noise_scale(self.config, self.config.live_noise_scale)
         return MotionStream(self, Live(sampler, sampler.noise, previous, silence), sampler, start)
 
     def stream(

@@ -35,7 +35,7 @@ class Sampler:
         self.model, self.steps, self.guidance = model, steps, guidance
         self.device, self.dtype = model.null_audio.device, model.null_audio.dtype
         self.random = torch.Generator().manual_seed(seed)
-        self.noise_scale = noise_scale(config)
+        self.noise_scale = noise_scale(config, config.noise_scale)
         self.branches = 1 if guidance <= 1 else 2  # the unconditional one comes first
         self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None].expand(
             self.branches, -1, -1
@@ -107,9 +107,9 @@ class Sampler:
         return torch.as_tensor(array).to(self.device, self.dtype)
 
 
-def noise_scale(config: ModelConfig) -> Tensor:
-    """(motion_dim,) standard deviation of the starting noise of every number."""
+def noise_scale(config: ModelConfig, parts: dict[str, float]) -> Tensor:
+    """(motion_dim,) standard deviation of the starting noise of every number, by the parts of the face."""
     scale = torch.empty(config.motion_dim)
     for part, group in (("face", "face"), ("lips", "mouth"), ("pose", "pose")):
-        scale[config.motion_space.columns(group)] = float(config.noise_scale[part])
+        scale[config.motion_space.columns(group)] = float(parts[part])
     return scale

@@ -83,6 +83,7 @@ class LiveSession:
         self._changes: dict = {}
         self._closing = self._finish = False
         self._made: deque[Frame] = deque()
+        self._after: Event | None = None  # to be told once the last frame made was shown
         self._speaking = False
         self._starved: float | None = None
         self._shown = -1  # index of the last frame delivered
@@ -103,7 +104,7 @@ class LiveSession:
                 )
             if not len(sound):
                 return
-            if self._came is None:
+            if self._came is None and not self._speaking:
                 self._came = self._clock.now()
             self._sound.append(sound)
             self._samples += len(sound)
@@ -162,7 +163,7 @@ class LiveSession:
         waited = False  # for sound, since the last frame
         while not self._over():
             self._wishes()
-            if len(self._made) < AHEAD:
+            if len(self._made) < AHEAD and not self._after:
                 self._make()
             now = self._clock.now()
             if self._starved is not None and not self._made:
@@ -180,13 +181,16 @@ class LiveSession:
                     zero += behind
                     self.counts.resets += 1
                 self._show(frame, now)
+            if self._after and not self._made:
+                self._deliver(self._after)
+                self._after = None
             due = zero + (self._made[0].index if self._made else self._shown + 1) / FPS
             with self._wake:
-                if self._stop_at is None and (len(self._made) >= AHEAD or self._hungry()):
+                if self._stop_at is None and (len(self._made) >= AHEAD or self._after or self._hungry()):
                     self._clock.wait(self._wake, max(0.001, min(due - self._clock.now(), 0.04)))
 
     def _over(self) -> bool:
-        return self._closing and not (self._finish and (self._samples or self._speaking or self._made))
+        return self._closing and not (self._finish and (self._samples or self._speaking or self._after))
 
     def _hungry(self) -> bool:
         """Within an utterance, and nothing to push."""
@@ -202,6 +206,7 @@ class LiveSession:
         if stop is not None:
             speaking, self._speaking, self._starved, self._came = self._speaking, False, None, None
             self._made.clear()
+            self._after = None
             position = self.session.interrupt(self._shown)
             self.counts.interrupts += 1
             self.counts.interrupt = self._clock.now() - stop
@@ -238,7 +243,7 @@ class LiveSession:
         self._speaking, self._came = False, None
         with self._wake:
             self._ended = False
-        self._deliver(Event("done", {}))
+        self._after = Event("done", {})
 
     def _take(self, samples: int) -> np.ndarray:
         """Up to so many samples of what waits."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def run(
     voice = Voice(voice_command, voice_url) if voice_command or voice_url else None
     if not loopback(host) and token is None:
         token = secrets.token_urlsafe(16)
+    listening = bound(host, port)  # before the models are loaded
+    port = listening.getsockname()[1]
     head = TalkingHead.from_pretrained(model, device)
     hub = Hub(head, voice, token, size)
     for path in portraits:
@@ -59,10 +62,19 @@ def run(
         build(hub), host=host, port=port, log_level="warning", ws_max_size=1 << 20, ws_ping_interval=20,
         timeout_graceful_shutdown=8, server_header=False,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    server.run()
-    if not server.started:
-        raise ModaError(f"cannot listen at {host}:{port}; is another server there?")
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at the address. Errors: ModaError where there is none to be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+    except OSError as error:
+        raise ModaError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+    return made
 
 
 def loopback(host: str) -> bool:

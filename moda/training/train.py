@@ -1,235 +1,152 @@
-"""Train a generator: flow matching on windows of motion, with checkpoints, resume and a picture of the losses."""
+"""`moda train CONFIG`: datasets and sounds -> features, kept; then the trainer."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import math
 import shutil
-import time
 from collections.abc import Callable
-from copy import deepcopy
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
-from moda.generator.flow import training_pair
-from moda.generator.model import MotionTransformer
-from moda.generator.statistics import EPSILON, Statistics
-from moda.motion.space import space as find_space
-from moda.training.config import TrainingConfig
-from moda.training.data import Windows, make_silence, prepare, statistics
+from moda.training.config import RunConfig, load
+from moda.training.dataset import SOUND, Item, items
+from moda.training.generator import GeneratorConfig, GeneratorTask
+from moda.training.trainer import Trainer, TrainerConfig
+from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech
 
 log = logging.getLogger(__name__)
 
-PARTS = ("mouth", "face", "pose", "change")
+FINETUNE = GeneratorConfig(real_part=1.0, own_lips=1.0, audio_noise=0.2)
+SPEECH_CUT = 30.0  # seconds of one sound file that are used
+ENCODER_FILES = ("encoder.safetensors", "encoder.json")
 
 
 def train(path: str | Path, progress: Callable[[float], None] | None = None) -> Path:
     """Run, or go on with, the training that a config file describes -> the folder of the finished model.
 
-    progress: called with the part of the preparing, then of the training done, 0..1.
-    Errors: ModaError for a config or data that cannot be used; a checkpoint of another config.
+    Errors: ModaError for a config or data that cannot be used; a checkpoint of another network.
     """
-    config = TrainingConfig.load(path)
-    torch.set_num_threads(config.threads)
-    torch.set_flush_denormal(True)  # gates start closed, and what trickles through them is slow to multiply
-    run = Run(config, progress or (lambda part: None))
-    while run.step < config.steps:
-        run.advance()
-        if run.step % config.save_every == 0 or run.step == config.steps:
-            run.save()
-    return run.export()
+    config = load(path)
+    return Trainer(task_of(config), config.training, config.out, progress).run()
 
 
-class Run:
-    """One training run: its data, network, and everything that a checkpoint holds."""
+def finetune(
+    videos: list[Path],
+    out: Path,
+    model: str = "embedded",
+    steps: int = 600,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Teach a model one person from videos of them, a minute or so -> the folder of that person's model.
 
-    def __init__(self, config: TrainingConfig, progress: Callable[[float], None]) -> None:
-        self.config, self.progress = config, progress
-        config.out.mkdir(parents=True, exist_ok=True)
-        self.windows, self.statistics = self._data()
-        torch.manual_seed(config.seed)
-        self.model = MotionTransformer(config.model)
-        self.mean_model = deepcopy(self.model).requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98)
+    The lips become the person's own, the head moves as theirs does. Writes OUT/dataset, OUT/config.json and the run.
+    Errors: ModaError for videos that cannot be used, or a model of another space or encoder.
+    """
+    from moda.pipeline import TalkingHead
+    from moda.training.dataset import prepare
+    from moda.weights import resolve
+
+    person = "finetuned"
+    prepare(videos, out / "dataset", people={p.name: person for p in videos})
+    network = TalkingHead.from_pretrained(model).generator.config
+    config = RunConfig(
+        out=out,
+        data=[out / "dataset"],
+        encoder=str(resolve(model)),
+        initial=model,
+        model=network.to_dict(),
+        generator=FINETUNE,
+        training=TrainerConfig(steps=steps, batch=8, learning_rate=2e-4, warmup=50, ema=0.99, save_every=100),
+    )
+    (out / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return Trainer(task_of(config), config.training, out, progress).run()
+
+
+def task_of(config: RunConfig) -> GeneratorTask:
+    """The run's data and network."""
+    from moda.audio.speech import EMBEDDED, SpeechEncoder
+
+    # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
+    folder = config.out / "encoder"
+    if not all((folder / name).exists() for name in ENCODER_FILES):
+        folder.mkdir(parents=True, exist_ok=True)
+        source = EMBEDDED if config.encoder == "embedded" else Path(config.encoder)
+        for name in ENCODER_FILES:
+            if not (source / name).exists():
+                raise ModaError(f"there is no speech encoder in {source}: it has no {name}")
+            shutil.copyfile(source / name, folder / name)
+    encoder = SpeechEncoder.load(folder)
+    if encoder.width != config.network.audio_width:
+        raise ModaError(
+            f"audio_width is {config.network.audio_width}, but the encoder in {folder} gives {encoder.width}"
         )
-        self.step, self.losses = 0, []
-        self.groups = _groups(config.model.space)
-        self._resume()
-        self.mean, self.std = (
-            torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON)
+    cache = Cache(config.out / "cache", folder / ENCODER_FILES[0])
+    own_lips = config.generator.own_lips
+    clips: list[Clip] = []
+    for item in items(config.data):
+        clips.append(
+            cache.get(Clip, f"{item.path.resolve()} {own_lips}", partial(_clip, item, encoder, own_lips))
         )
+    speech, silent = (
+        [
+            cache.get(Speech, f"{p.resolve()} {voice}", partial(_speech, p, encoder, voice))
+            for folder in folders
+            for p in _sounds(folder, config.speech_files)
+        ]
+        for voice, folders in ((True, config.speech), (False, config.noise))
+    )
+    known = [clip for clip in clips if clip.person not in config.hold_out]
+    if not known:
+        raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")
+    windows = Windows(known, speech, silent, config.network, config.generator.real_part)
+    initial = None
+    if config.initial:
+        from moda.pipeline import TalkingHead
 
-    def _data(self) -> tuple[Windows, Statistics]:
-        from moda.audio.speech import EMBEDDED, SpeechEncoder
-
-        config = self.config
-        # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
-        folder = self.encoder_folder = config.out / "encoder"
-        if not folder.exists():
-            shutil.copytree(
-                EMBEDDED if config.encoder == "embedded" else config.encoder, folder, ignore=_not_encoder
-            )
-        encoder = SpeechEncoder.load(folder)
-        if encoder.width != config.model.audio_width:
-            raise ModaError(
-                f"audio_width is {config.model.audio_width}, but the encoder in {folder} gives {encoder.width}"
-            )
-        fingerprint = hashlib.sha256((folder / "encoder.safetensors").read_bytes()).hexdigest()
-        clips, speech = prepare(
-            config.clips, config.speech, encoder, fingerprint, config.out / "data", self.progress
-        )
-        if speech:
-            speech += [
-                make_silence(encoder, level=level, seed=i) for i, level in enumerate((0, 0, 1e-4, 1e-3, 3e-3))
-            ]
-        windows = Windows(clips, speech, config.model, config.real_part, config.heard_part, config.lips_gain)
-        return windows, Statistics(*statistics(windows, np.random.default_rng(config.seed)))
-
-    def advance(self) -> None:
-        """One optimiser step. Its randomness depends on the seed and the step alone, so a resumed run is the same run."""
-        config = self.config
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.learning_rate * self._rate()
-        began = time.monotonic()
-        parts = self.loss(self.step)
-        total = sum(weight * parts[name] for name, weight in self._weights().items())
-        self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.mean_model.parameters(), self.model.parameters()):
-                mean.lerp_(now, 1 - decay)
-        self.step += 1
-        self.losses.append([round(float(parts[name].detach()), 5) for name in PARTS])
-        self.progress(self.step / config.steps)
-        if self.step % 100 == 0:
-            recent = np.mean(self.losses[-100:], axis=0)
-            told = ", ".join(f"{name} {value:.4f}" for name, value in zip(PARTS, recent))
-            log.info("step %d: %s (%.2f s a step)", self.step, told, time.monotonic() - began)
-
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """The parts of the loss on a fresh batch: mean squared error of the velocity, and of its change in time."""
-        config = self.config
-        random = np.random.default_rng((config.seed, step))
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-        batch = [self.windows.draw(random) for _ in range(config.batch)]
-        motion, previous = self._normal([w.motion for w in batch]), self._normal([w.previous for w in batch])
-        audio = torch.from_numpy(np.stack([w.features for w in batch]))
-        audio = audio + config.audio_noise * torch.randn(audio.shape, generator=generator)
-        identity = torch.from_numpy(np.stack([w.identity for w in batch]))
-        identity = identity + 0.02 * torch.randn(identity.shape, generator=generator)
-        previous = previous + 0.05 * torch.randn(previous.shape, generator=generator)
-        known = torch.from_numpy(np.stack([w.known for w in batch]))
-
-        # Where sound and emotion are both left out is what guidance starts from.
-        without = torch.rand(len(batch), generator=generator) < config.audio_dropout
-        no_emotion = torch.rand(len(batch), generator=generator) < config.emotion_dropout
-        emotion = torch.tensor([w.emotion for w in batch])
-        emotion = torch.where(no_emotion | without, config.model.no_emotion, emotion)
-
-        pair = training_pair(motion, generator)
-        seen = torch.cat([previous[:, None].expand_as(motion), pair.x_t], dim=-1)
-        velocity = self.model(seen, pair.time, self.model.without_audio(audio, without), emotion, identity)
-        error = (velocity - pair.target) * known[..., None]
-        frames = known.sum()
-        parts = {
-            name: error[..., dims].square().sum() / (frames * len(dims)) for name, dims in self.groups.items()
-        }
-        change = pair.sigma * error.diff(dim=1)
-        parts["change"] = change.square().sum() / (frames * error.shape[-1])
-        return parts
-
-    def _normal(self, arrays: list[np.ndarray]) -> Tensor:
-        return (torch.from_numpy(np.stack(arrays)).float() - self.mean) / self.std
-
-    def _weights(self) -> dict[str, float]:
-        return {name: getattr(self.config, f"{name}_weight") for name in PARTS}
-
-    def _rate(self) -> float:
-        """Part of the learning rate: up over the warmup, then down a cosine to a twentieth."""
-        warmup, steps = self.config.warmup, self.config.steps
-        if self.step < warmup:
-            return (self.step + 1) / warmup
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / max(1, steps - warmup)))
-
-    # -- files ------------------------------------------------------------------------------------------------
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.config.out / "checkpoint.pt"
-
-    def save(self) -> None:
-        state = {
-            "step": self.step,
-            "losses": self.losses,
-            "model_config": self.config.model.to_json(),
-            "statistics": self.statistics.to_dict(),
-            "model": self.model.state_dict(),
-            "mean_model": self.mean_model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-        part = self.checkpoint.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.checkpoint)
-        (self.config.out / "loss.json").write_text(json.dumps({"parts": PARTS, "losses": self.losses}))
-        plot(self.losses, self.config.out / "loss.png")
-
-    def _resume(self) -> None:
-        if not self.checkpoint.exists():
-            return
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["model_config"] != self.config.model.to_json():
-            raise ModaError(
-                f"{self.checkpoint} belongs to another model; name another `out` folder, or remove it"
-            )
-        self.model.load_state_dict(state["model"])
-        self.mean_model.load_state_dict(state["mean_model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.losses = state["step"], state["losses"]
-        self.statistics = Statistics.from_dict(state["statistics"])
-        log.info("going on from step %d", self.step)
-
-    def export(self) -> Path:
-        """Write the model folder that `--model` takes: the mean weights, half precision."""
-        from moda.weights.load import save_model
-
-        return save_model(self.config.out / "model", self.mean_model, self.statistics, self.encoder_folder)
+        initial = TalkingHead.from_pretrained(config.initial).generator
+    held = [clip for clip in clips if clip.person in config.hold_out]
+    return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial)
 
 
-def _not_encoder(folder: str, names: list[str]) -> list[str]:
-    return [name for name in names if not name.startswith("encoder.")]
+def _clip(item: Item, encoder: Any, own_lips: float) -> Clip:
+    return make_clip(item.person, item.wave, item.motion, item.identity, item.lag, encoder, own_lips)
 
 
-def _groups(space: str) -> dict[str, list[int]]:
-    """Numbers of the motion by the part of the face."""
-    return {part: find_space(space).columns(part) for part in ("mouth", "face", "pose")}
+def _speech(path: Path, encoder: Any, voice: bool) -> Speech:
+    from moda.audio.decode import read_audio
+
+    return make_speech(read_audio(path)[: int(SPEECH_CUT * SAMPLE_RATE)], encoder, voice)
 
 
-def plot(losses: list[list[float]], path: Path) -> None:
-    """Loss curves as a picture; without matplotlib (extra [train]) there is loss.json alone."""
-    try:
-        import matplotlib
-    except ImportError:
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def _sounds(folder: Path, most: int) -> list[Path]:
+    if not folder.exists():
+        raise ModaError(f"the training data folder {folder} does not exist")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND)
+    return found[:: max(1, -(-len(found) // most))] if most else found
 
-    values = np.array(losses)
-    width = max(1, len(values) // 200)
-    smooth = np.stack([np.convolve(v, np.ones(width) / width, mode="valid") for v in values.T], axis=1)
-    figure, axes = pyplot.subplots(figsize=(7, 4))
-    for name, curve in zip(PARTS, smooth.T):
-        axes.plot(np.arange(len(curve)) + width, curve, label=name)
-    axes.set(xlabel="step", ylabel="mean squared error", yscale="log")
-    axes.legend()
-    figure.savefig(path, dpi=110, bbox_inches="tight")
-    pyplot.close(figure)
+
+class Cache:
+    """What was computed once for an encoder, a small file each."""
+
+    def __init__(self, folder: Path, weights: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.mark = folder, hashlib.sha256(weights.read_bytes()).hexdigest()
+
+    def get(self, kind: type, key: str, make: Callable[[], Any]) -> Any:
+        name = hashlib.sha256(f"{kind.__name__} {key} {self.mark}".encode()).hexdigest()[:24]
+        stored = self.folder / f"{name}.npz"
+        if not stored.exists():
+            part = stored.with_suffix(".part.npz")
+            values = vars(make())
+            np.savez(part, **{k: v.astype(np.float16) if k == "features" else v for k, v in values.items()})
+            part.replace(stored)
+        with np.load(stored, allow_pickle=False) as file:
+            arrays = {f.name: file[f.name] for f in fields(kind)}
+        return kind(**{k: str(v) if k == "person" else v for k, v in arrays.items()})

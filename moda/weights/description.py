@@ -50,6 +50,20 @@ class HubertEncoder(Part):
         return HubertEncoder.load(folder / "hubert", device, self.pre_emphasis, self.rest_frames)
 
 
+class WhisperEncoder(Part):
+    """Early layers of a Whisper: `source` is a folder within the model's, or a name on the hub. layers: 0 is the stem."""
+
+    name: Literal["whisper"]
+    source: str
+    layers: list[int]
+
+    def load(self, folder: Path, device: str) -> AnyEncoder:
+        from moda.audio.whisper import WhisperEncoder
+
+        inside = folder / self.source
+        return WhisperEncoder.load(inside if inside.exists() else self.source, self.layers, device)
+
+
 class MotionGenerator(Part):
     """MoDA's multi-modal diffusion transformer: generator.safetensors. mean, std: of its motion, see Statistics."""
 
@@ -87,7 +101,7 @@ class LivePortraitRenderer(Part):
         return LivePortraitRenderer.load(folder / "liveportrait", device, precision)
 
 
-Encoder = Annotated[SpeechEncoder | HubertEncoder, Field(discriminator="name")]
+Encoder = Annotated[SpeechEncoder | HubertEncoder | WhisperEncoder, Field(discriminator="name")]
 Generator = MotionGenerator
 Renderer = Annotated[MeshRenderer | LivePortraitRenderer, Field(discriminator="name")]
 

@@ -1,6 +1,6 @@
 """The mesh renderer's basis (moda/render/mesh/basis.safetensors) from tracked people.
 
-    python -m moda.training.fit_mesh VIDEO [...]
+    python -m recipes.fit_mesh VIDEO [...]
 
 The 21 points' offsets move all 478 landmarks by a linear map W (63, 478 * 3): ridge regression on real faces
 that leans towards W0, a smooth interpolant of the offsets, where the data say little:

@@ -1,6 +1,6 @@
 """The mean face (moda/face/canonical.npy) from tracked people: generalised Procrustes, then made symmetric.
 
-python -m moda.training.fit_canonical VIDEO_OR_PICTURE [...]
+python -m recipes.fit_canonical VIDEO_OR_PICTURE [...]
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moda.training.speech.sound import read_sound
+from recipes.sound import read_sound
 
 Segment = tuple[float, float, str]  # start, end in seconds, phone
 

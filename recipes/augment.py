@@ -16,7 +16,7 @@ from moda.audio.mel import BANDS, FLOOR
 def augment(mel: Tensor, rng: torch.Generator) -> Tensor:
     mel = warp_bands(mel, rng)
     power = (mel.exp() - FLOOR).clamp_min(0)
-    power = reverberate(power, rng) * (channel(len(mel), rng) + gain(len(mel), rng)).exp()
+    power = reverberate(power, tails(len(mel), rng)) * (channel(len(mel), rng) + gain(len(mel), rng)).exp()
     power = power + noise(power, rng) + babble(power, rng)
     return mask((power + FLOOR).log(), rng)
 
@@ -66,16 +66,19 @@ def gain(count: int, rng: torch.Generator) -> Tensor:
     return uniform(rng, (count, 1, 1), -5.0, 3.0)
 
 
-def reverberate(power: Tensor, rng: torch.Generator) -> Tensor:
-    """A decaying tail, 0.1 to 0.5 s to -60 dB, added to a quarter of them."""
-    fade = uniform(rng, (len(power), 1, 1), 0.1, 0.5)
-    wet = uniform(rng, (len(power), 1, 1), 0.02, 0.25) * chance(rng, len(power), 0.25)
-    decay = torch.exp(-13.8 * torch.arange(1, 41) / 100 / fade[:, 0])  # (B, 40) over the frames before
-    kernel = torch.cat([torch.ones(len(power), 1), wet[:, 0] * decay], dim=1).flip(1)
+def tails(count: int, rng: torch.Generator) -> Tensor:
+    """(B, 41) kernels over a frame and the 40 before it: a decaying tail, 0.1 to 0.5 s to -60 dB, for a quarter of them."""
+    fade = uniform(rng, (count, 1), 0.1, 0.5)
+    wet = uniform(rng, (count, 1), 0.02, 0.25) * chance(rng, count, 0.25)[:, :, 0]
+    decay = torch.exp(-13.8 * torch.arange(1, 41) / 100 / fade)
+    return torch.cat([torch.ones(count, 1), wet * decay], dim=1).flip(1)
+
+
+def reverberate(power: Tensor, kernel: Tensor) -> Tensor:
+    """(B, T, 80) power with the tails of `kernel` (B, 41)."""
     padded = torch.nn.functional.pad(power.transpose(1, 2), (40, 0))
-    out = torch.nn.functional.conv1d(
-        padded.transpose(0, 1), kernel[:, None], groups=len(power)
-    )  # bands as batch, examples as groups
+    # bands as batch, examples as groups
+    out = torch.nn.functional.conv1d(padded.transpose(0, 1), kernel[:, None], groups=len(power))
     return out.transpose(0, 1).transpose(1, 2)
 
 
@@ -112,3 +115,14 @@ def mask(mel: Tensor, rng: torch.Generator) -> Tensor:
         start = uniform(rng, (b, 1, 1), 0, t)
         hidden = hidden | ((frame >= start) & (frame < start + width))
     return torch.where(hidden, mean, mel)
+
+
+def masked(count: int, frames: int, rng: torch.Generator) -> Tensor:
+    """(B, T, 80) true where `mask` would cover."""
+    frame, band = torch.arange(frames)[None, :, None], torch.arange(BANDS)[None, None, :]
+    width = uniform(rng, (count, 1, 1), 0, 12) * chance(rng, count, 0.3)
+    start = uniform(rng, (count, 1, 1), 0, BANDS)
+    hidden = ((band >= start) & (band < start + width)).expand(-1, frames, -1)
+    width = uniform(rng, (count, 1, 1), 0, 10) * chance(rng, count, 0.3)
+    start = uniform(rng, (count, 1, 1), 0, frames)
+    return hidden | ((frame >= start) & (frame < start + width))

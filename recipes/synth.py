@@ -11,14 +11,14 @@ import logging
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from moda.audio.mel import PER_FRAME
-from moda.training.speech import phones
-from moda.training.speech.corpora import Clip, mel_of, sounds_of
-from moda.training.speech.sound import read_sound, resample_sound
+from moda.constants import SAMPLE_RATE
+from recipes import phones
+from recipes.sound import read_sound, resample_sound
 
 log = logging.getLogger(__name__)
 
@@ -96,66 +96,47 @@ def from_espeak(name: str) -> tuple[int, ...]:
     return phones.from_ipa(name) or ((phones.ID["sil"],) if not name.strip("_: ") else ())
 
 
-def espeak_clips(sentences: list[str], count: int, seed: int = 0) -> list[Clip]:
-    """`count` clips: numbers in every language in turn, English sentences between, each in another voice."""
+Said = tuple[str, np.ndarray, list]  # name, (n,) float32 at 16 kHz, [(start, end in seconds, classes)]
+
+
+def espeak_clips(sentences: list[str], count: int, seed: int = 0) -> Iterator[Said]:
+    """`count` clips: numbers in every language in turn, sentences between, each in another voice."""
     try:
         speak = Espeak()
     except OSError as error:
         log.warning("%s: its corpus is left out", error)
-        return []
+        return
     rng = np.random.default_rng(seed)
-    clips = []
     for i in range(count):
         language = LANGUAGES[i % len(LANGUAGES)]
         text = ", ".join(str(int(10 ** rng.uniform(0.5, 6))) for _ in range(5))
-        if language.startswith("en") or rng.random() < 0.3:
-            text = str(
-                rng.choice(sentences)
-            )  # foreign letters read by this language's rules: still its sounds
+        if language.startswith("en") or rng.random() < 0.6:
+            # foreign letters read by this language's rules: still its sounds
+            text = str(rng.choice(sentences))
         variant = str(rng.choice(VARIANTS))
-        made = speak(text, f"{language}+{variant}", int(rng.integers(130, 220)), int(rng.integers(20, 80)))
-        if made is None:
-            continue
-        sound, segments = made
-        mel = mel_of(sound[: 16000 * 15])
-        sounds = sounds_of(segments, len(mel) // PER_FRAME, from_espeak)
-        if sounds is not None:
-            clips.append(Clip(f"espeak-{i}", f"{language}+{variant}", mel, sounds))
-    return clips
+        said = speak(text, f"{language}+{variant}", int(rng.integers(130, 220)), int(rng.integers(20, 80)))
+        if said is not None:
+            sound, segments = said
+            named = [(a, b, from_espeak(name)) for a, b, name in segments]
+            yield f"espeak/{language}+{variant}-{i}", sound[: 12 * SAMPLE_RATE], named
 
 
-def flite_clips(sentences: list[str], count: int, seed: int = 0) -> list[Clip]:
+def flite_clips(sentences: list[str], count: int, seed: int = 0) -> Iterator[Said]:
     """`count` clips of each voice."""
     if shutil.which("flite") is None:
         log.warning("flite is not installed: its corpus is left out")
-        return []
+        return
     rng = np.random.default_rng(seed)
-    clips = []
     with tempfile.TemporaryDirectory() as folder:
         wav = Path(folder) / "speech.wav"
         for voice in FLITE_VOICES:
             for i, sentence in enumerate(rng.choice(sentences, count)):
-                command = [
-                    "flite",
-                    "-voice",
-                    voice,
-                    "-psdur",
-                    "--setf",
-                    f"duration_stretch={rng.uniform(0.85, 1.3):.2f}",
-                ]
-                said = subprocess.run(
-                    [*command, "-t", str(sentence), "-o", str(wav)],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                )
+                stretch = f"duration_stretch={rng.uniform(0.85, 1.3):.2f}"
+                command = ["flite", "-voice", voice, "-psdur", "--setf", stretch, "-t", str(sentence)]
+                said = subprocess.run([*command, "-o", str(wav)], capture_output=True, text=True, check=True)
                 names, ends = zip(*(item.rsplit(":", 1) for item in said.stdout.split()))
-                ends = [float(e) for e in ends]
-                mel = mel_of(read_sound(wav, float(rng.uniform(0.95, 1.05))))
-                stretch = len(mel) / 100 / max(ends[-1], 0.1)
-                starts = [0.0, *ends[:-1]]
-                segments = [(a * stretch, b * stretch, n) for a, b, n in zip(starts, ends, names)]
-                clips.append(
-                    Clip(f"flite-{voice}-{i}", voice, mel, sounds_of(segments, len(mel) // PER_FRAME))
-                )
-    return clips
+                sound = read_sound(wav, float(rng.uniform(0.95, 1.05)))
+                scale = len(sound) / SAMPLE_RATE / max(float(ends[-1]), 0.1)
+                times = [0.0, *(float(end) * scale for end in ends)]
+                named = [(a, b, phones.from_arpabet(n)) for a, b, n in zip(times, times[1:], names)]
+                yield f"flite/{voice}-{i}", sound[: 12 * SAMPLE_RATE], named

@@ -1,0 +1,132 @@
+"""The commands of who trains: data prepare, train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moda.cli.progress import progress
+
+data_app = typer.Typer(help="Datasets to train on.", rich_markup_mode=None)
+
+People = Annotated[
+    Path | None,
+    typer.Option(help="A table (.tsv) with columns file and person; else every video is a person."),
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures here.")]
+
+
+@data_app.command("prepare")
+def prepare(
+    videos: Annotated[list[Path], typer.Argument(help="Videos of people speaking, or folders of them.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The dataset's folder; a run goes on in it.")
+    ],
+    people: People = None,
+    processes: Annotated[int, typer.Option(min=1, help="How many videos at once.")] = 1,
+) -> None:
+    """Track, cut and bring in time videos of people; write a dataset and report.html in it."""
+    from moda.evaluation.judge import person_table
+    from moda.training.dataset import prepare as run
+    from moda.training.report import dataset_report
+
+    with progress("Preparing") as report:
+        found = run(videos, output, processes, person_table(people) if people else None, report)
+    dataset_report(output, found)
+    kept = [f for f in found if f.clip]
+    minutes = sum(f.end - f.start for f in kept) / 60
+    print(
+        f"{output}: {len(kept)} clips, {minutes:.1f} minutes; {len(found) - len(kept)} refused (see report.html)"
+    )
+
+
+def train(
+    config: Annotated[
+        Path | None, typer.Argument(help="What to train, on what, for how long: .json.")
+    ] = None,
+    finetune: Annotated[
+        list[Path] | None,
+        typer.Option(help="Instead of a config: a video of the one person to learn; may be repeated."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="With --finetune: the run's folder.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="With --finetune: the model to start from.")] = "embedded",
+    steps: Annotated[int, typer.Option(min=1, help="With --finetune: steps.")] = 600,
+) -> None:
+    """Train a generator, or teach a model one person; runs on from its last checkpoint if there is one."""
+    from moda.errors import ModaError
+    from moda.training.train import finetune as teach
+    from moda.training.train import train as run
+
+    if (config is None) == (not finetune):
+        raise ModaError("moda train needs a config file, or --finetune VIDEO -o FOLDER, one of the two")
+    with progress("Training") as report:
+        if config is not None:
+            folder = run(config, report)
+        elif output is None or not finetune:
+            raise ModaError("--finetune needs -o FOLDER, where the run and its model are written")
+        else:
+            folder = teach(finetune, output, model, steps, report)
+    print(f"{folder}: use it with --model {folder}")
+
+
+def evaluate(
+    clips: Annotated[
+        Path,
+        typer.Argument(metavar="CLIPS_FOLDER", help="A folder of videos of people speaking, or a dataset."),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="embedded, official, or a model's folder; may be repeated. [default: embedded]"),
+    ] = None,
+    motions: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="Motions made by anyone: CLIP.npz of every clip."),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also loudness, and ridge on log-mel.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Performances of each clip.")] = 2,
+    people: People = None,
+    json: Json = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write one page with table and plots here.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """How well generated lips, head and lids agree with real videos."""
+    from moda.errors import ModaError
+    from moda.evaluation import judge
+    from moda.evaluation.report import page
+    from moda.media.files import check_folder, whole
+
+    for path in (json, html):
+        if path:
+            check_folder(path)
+    folders = {}
+    for entry in motions or []:
+        name, _, folder = entry.partition("=")
+        if not folder:
+            raise ModaError(f"--motions is {entry!r}, but must be NAME=FOLDER")
+        folders[name] = Path(folder)
+    models = tuple(model or ([] if folders else ["embedded"]))
+    with progress("Evaluating") as report:
+        result = judge.evaluate(
+            clips, models, device, tuple(range(seeds)), people, folders, baselines, report
+        )
+    print(judge.table(result))
+    if json:
+        with whole(json) as part:
+            judge.save(result, part)
+    if html:
+        with whole(html) as part:
+            part.write_text(page(result), encoding="utf-8")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(data_app, name="data")
+    app.command()(train)
+    app.command()(evaluate)

@@ -1,1 +1,0 @@
-"""How the speech encoder was made: corpora, phones, training. See docs/speech-encoder.md."""
