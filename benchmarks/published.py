@@ -1,10 +1,11 @@
 """The published networks written plainly, beside ours, in one process and alternating: the same numbers, the time of each.
 
-    python benchmarks/published.py [--precision bfloat16] [--pairs 5] [--json figures.json] [generator] [frame]
+    python benchmarks/published.py [--precision bfloat16] [--pairs 5] [--threads 1] [--json figures.json] [generator] [frame]
 
 Plain: torch modules as the papers' figures read (arXiv 2507.03256, 2407.03168), the library's products and
 convolutions, every token for every frame, both guidance branches, conditions and modulation at every step, no folding.
-The weights are random and the same in both. Ratios are medians over pairs of runs that follow one another.
+The weights are random and the same in both. Ratios are medians over pairs of runs that follow one another; of processor time, which other work on the machine
+changes least, and of the clock's.
 """
 
 from __future__ import annotations
@@ -49,21 +50,22 @@ class Keeper(RandomReader):
 
 def pairs(plain: Callable[[], object], ours: Callable[[], object], count: int) -> dict[str, float]:
     """Seconds of each, and the ratio, as medians of pairs; every second pair the other way about."""
-    times: list[tuple[float, float]] = []
+    times: dict[str, list[tuple[float, float]]] = {"processor": [], "clock": []}
     plain(), ours()
     for index in range(count):
         spent = {}
         for name, call in ((0, plain), (1, ours)) if index % 2 else ((1, ours), (0, plain)):
-            start = time.perf_counter()
+            clock, processor = time.perf_counter(), time.process_time()
             call()
-            spent[name] = time.perf_counter() - start
-        times.append((spent[0], spent[1]))
-    plains, mine = zip(*times)
-    return {
-        "plain_seconds": statistics.median(plains),
-        "ours_seconds": statistics.median(mine),
-        "ratio": statistics.median(a / b for a, b in times),
-    }
+            spent[name] = time.perf_counter() - clock, time.process_time() - processor
+        times["clock"].append((spent[0][0], spent[1][0]))
+        times["processor"].append((spent[0][1], spent[1][1]))
+    found = {}
+    for kind, measured in times.items():
+        plains, mine = zip(*measured)
+        found[f"plain_{kind}"], found[f"ours_{kind}"] = statistics.median(plains), statistics.median(mine)
+        found[f"{kind}_ratio"] = statistics.median(a / b for a, b in measured)
+    return found
 
 
 def error(ours: Tensor, plain: Tensor) -> float:
@@ -160,8 +162,10 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["generator", "frame"], help="generator, frame")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
+    torch.set_num_threads(given.threads)
     figures: dict[str, object] = {"precision": given.precision, "threads": torch.get_num_threads()}
     figures["machine"] = machine("cpu", print)
 

@@ -134,7 +134,7 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 @dataclass
 class Window:
-    """What one training example is made of; motion is not yet normalised.
+    """What one training example is made of; motion is not yet normalized.
 
     previous (70,), motion (N, 70), features (N, layers, width), identity (63,), emotion: row of the table,
     known (N,) bool: frames that exist

@@ -9,8 +9,8 @@ dimensions the matrices apply along both axes, and with channels each product be
 (pixels x channels_in) @ (channels_in x channels_out): these do nearly all the work.
 
 `F43` makes 4 outputs with 6 products instead of 12: in two dimensions 4 times fewer.
-`UP2` and `UP4` are convolutions of a map enlarged 2 or 4 times by nearest neighbour, computed at the small
-size. Neighbours are equal there but at the edges between pixels, so with d_i = x_i - x_(i-1)
+`UP2` and `UP4` are convolutions of a map enlarged 2 or 4 times by nearest neighbor, computed at the small
+size. Neighbors are equal there but at the edges between pixels, so with d_i = x_i - x_(i-1)
 
     first of the copies  S x_i - w0 d_i;   last  S x_i + w2 d_(i+1);   between  S x_i       S = w0 + w1 + w2
 
@@ -75,7 +75,7 @@ def _toom_cook(outputs: int, points: list[float]) -> Algorithm:
 
 
 def _nearest(times: int) -> Algorithm:
-    """Convolution of 3 taps over a line enlarged `times` by nearest neighbour; products S x, w0 d, w2 d'."""
+    """Convolution of 3 taps over a line enlarged `times` by nearest neighbor; products S x, w0 d, w2 d'."""
     a = np.zeros((times, 3))
     a[:, 0] = 1
     a[0, 1] = -1
