@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moda.packed import PackedLinear
+from moda.packed import PackedLinear, mix
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class TileConv:
         blocks = made.unflatten(2, (tiles_x, k.outputs)).unflatten(1, (tall, k.outputs))
         for i, r in _units(len(made), tall, k.products**2 * tiles_x * out):
             block = blocks[i, r]
-            parts = self.to_outputs @ outer[:, i, r].flatten(1)
+            parts = mix(self.to_outputs, outer[:, i, r].flatten(1))
             parts = parts.view(k.outputs, k.outputs, len(block), -1, tiles_x, out)
             torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=block)
 
