@@ -2,110 +2,37 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from moda.constants import DEFAULT_SIZE, FPS, SAMPLE_RATE
+from moda.constants import DEFAULT_SIZE
+from moda.engine.model import Model
 from moda.errors import ModaError
 from moda.motion import Motion
-from moda.validation import check_choice
 
 if TYPE_CHECKING:
-    from moda.audio.encoder import Encoder
     from moda.engine.character import Character
     from moda.engine.session import Frame
     from moda.engine.video import Audio, Video
     from moda.face.tracking import Track
-    from moda.generator.generator import Generator
     from moda.media.picture import Picture
-    from moda.render import Renderer
-    from moda.weights.description import Description
+    from moda.voice import Voice
 
     Portrait = Picture | Character  # a picture, or what was prepared of one
 
-log = logging.getLogger(__name__)
 
-PRECISIONS = ("float32", "bfloat16", "float16", "int8")
-
-
-class TalkingHead:
+class TalkingHead(Model):
     """A model that makes portraits speak.
 
     >>> head = TalkingHead.from_pretrained("embedded")
     >>> head("portrait.jpg", "speech.wav", seed=7).save("out.mp4")
 
-    Its parts are loaded when they are first needed: `encoder` (sound -> features), `generator` (features -> Motion)
-    and `renderer(size)` (portrait, Motion -> frames). Threads may share it.
+    Its parts are those of moda.engine.model.Model. Threads may share it.
     """
-
-    def __init__(
-        self, folder: Path, description: Description, device: str = "cpu", precision: str = "float32"
-    ) -> None:
-        self.folder, self.description = folder, description
-        self.device, self.precision = device, precision
-        self._renderers: dict[int, Renderer] = {}
-        self._lock = RLock()
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_folder: str | os.PathLike = "embedded",
-        device: str = "auto",
-        renderer: str | None = None,
-        precision: str = "float32",
-    ) -> TalkingHead:
-        """name_or_folder: "embedded" (in the package), "official" (downloaded) or a model's folder
-        device:   auto, cpu, cuda or mps, for the neural networks (the embedded model's small ones stay on the CPU)
-        renderer: mesh or liveportrait, in place of the model's own
-        precision: float32, bfloat16, float16, or int8 for the generator on a CPU (LivePortrait then stays float32)
-
-        Errors: ModaError if there is no such model, renderer, device or precision.
-        """
-        from moda.device import resolve_device
-        from moda.weights import resolve
-        from moda.weights.description import Description
-
-        check_choice("precision", precision, PRECISIONS)
-        folder = resolve(name_or_folder)
-        return cls(
-            folder, Description.read(folder).with_renderer(renderer), resolve_device(device), precision
-        )
-
-    # -- the parts ----------------------------------------------------------------------------
-
-    @cached_property
-    def encoder(self) -> Encoder:
-        with self._lock:
-            return self.description.encoder.load(self.folder, self.device)
-
-    @cached_property
-    def generator(self) -> Generator:
-        with self._lock:
-            return self.description.generator.load(self.folder, self.device, self.precision)
-
-    @cached_property
-    def silence(self) -> np.ndarray:
-        """(layers, width): the encoder's features in the middle of silence."""
-        from moda.audio.encoder import encode
-
-        features = np.concatenate(list(encode(self.encoder, [np.zeros(4 * SAMPLE_RATE, np.float32)])))
-        return features[len(features) // 2]
-
-    def renderer(self, size: int = DEFAULT_SIZE) -> Renderer:
-        """The renderer that draws squares of `size` pixels, or as large as it can."""
-        with self._lock:
-            if size not in self._renderers:
-                made = self.description.renderer.load(self.folder, self.device, self.precision, size)
-                self._renderers[size] = self._renderers.setdefault(made.size, made)
-            return self._renderers[size]
 
     # -- what it does -------------------------------------------------------------------------
 
@@ -177,7 +104,12 @@ class TalkingHead:
             character = self._character(portrait, view)
             loaded.result()
         performance = character.performance(settings, sampling)
-        return Video(character, perform(performance, sound.pieces()), sound.listening, sound.frames)
+        made = f"model {self.folder.name}, seed {seed}"
+        return Video(character, perform(performance, sound.pieces()), sound.listening, sound.frames, made)
+
+    def say(self, portrait: Portrait, text: str, voice: Voice, **options) -> Video:
+        """The portrait says a text: sentences are spoken while later ones are still made. options: as `__call__`."""
+        return self(portrait, voice.say(text), **options)
 
     def animate(
         self,
@@ -199,34 +131,15 @@ class TalkingHead:
         progress: called with 0..1 while a driving video is tracked
         The other arguments and the errors are those of `__call__`.
         """
-        from moda.engine.performance import Editor, Settings
+        from moda.engine.driving import Driving
+        from moda.engine.performance import Settings
         from moda.engine.video import Video
 
-        check_choice("driving", mode, ("relative", "absolute"))
         settings = Settings(None, pose, lips, blink)  # wrong numbers are said before any work
         character = self._character(portrait, view)
-        listening = None
-        if isinstance(driving, Motion):
-            motion = driving
-        elif Path(driving).suffix.lower() == ".npz":
-            motion = Motion.load(driving)
-        else:
-            from moda.audio.decode import open_listening
-            from moda.media.read import probe
-
-            listening = (lambda: open_listening(driving)) if probe(driving).has_sound else None
-            tracked = self.track(driving, progress)
-            for line in tracked.remarks():
-                log.warning(line)
-            motion = tracked.motion
-        space, own = character.renderer.space, character.motion
-        motion.require(space, f"the {self.description.renderer.name} renderer")
-        if motion.fps != FPS:
-            raise ModaError(f"this motion has {motion.fps:g} frames a second, but {FPS} are needed")
-        if mode == "relative":
-            motion = space.driven(motion, own, space.resting(motion))
-        motion = Editor(own, settings)(motion)
-        return Video(character, iter([motion]), listening, len(motion))
+        found = Driving.read(driving, character.renderer, progress)
+        motion = found.on(character, mode, settings)
+        return Video(character, iter([motion]), found.listening, len(motion), found.remark)
 
     def stream(self, portrait: Portrait, pieces: Iterable[np.ndarray], **options) -> Iterator[Frame]:
         """Frames as soon as the sound for them is there; options as `prepare` and `Character.session` take them.

@@ -119,4 +119,6 @@ def test_lips_follow_people_never_trained_on(shared, tmp_path):
 
     for path in (shared / "data/video/val").iterdir():
         (tmp_path / path.name).symlink_to(path)
-    assert evaluate(tmp_path, seeds=(0,))["summary"]["embedded"]["gap_r"] > 0.25  # the hardest of 34 people, see docs
+    assert (
+        evaluate(tmp_path, seeds=(0,))["summary"]["embedded"]["gap_r"] > 0.25
+    )  # the hardest of 34 people, see docs

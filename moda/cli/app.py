@@ -105,6 +105,33 @@ def generate(
 
 
 @app.command()
+def say(
+    portrait: Portrait,
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    output: Output,
+    voice: Annotated[str, typer.Option(help="A command that writes a wav.")] = "espeak-ng -w {out}",
+    voice_url: Annotated[str | None, typer.Option(help="Instead a service with /v1/audio/speech.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    model: Model = "embedded",
+    size: Size = DEFAULT_SIZE,
+    full: Full = False,
+    device: Device = "auto",
+) -> None:
+    """A portrait says a text, with a voice that is a command or a service."""
+    check_video_out(output, portrait)
+    portrait = given_picture(portrait)
+    from moda.pipeline import TalkingHead
+    from moda.voice import Voice
+
+    speaker = Voice(url=voice_url) if voice_url else Voice(voice)
+    head = TalkingHead.from_pretrained(model, device)
+    video = head.say(portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full)
+    with progress("Speaking") as report:
+        video.save(output, report)
+
+
+@app.command()
 def animate(
     portrait: Portrait,
     driving: Annotated[

@@ -94,6 +94,7 @@ class Video:
     """Constant memory: frames are made as they are taken, motion is remembered (280 bytes a frame).
 
     expected: how many frames there will be, as far as known beforehand
+    made: how, for the file's metadata
     """
 
     def __init__(
@@ -102,8 +103,10 @@ class Video:
         chunks: Iterator[Motion],
         listening: Callable[[], decode.Sound] | None,
         expected: int | None,
+        made: str = "",
     ) -> None:
         self.character = character
+        self._remark = made
         self.expected = expected
         self._chunks = chunks
         self._made: list[Motion] = []
@@ -143,7 +146,7 @@ class Video:
 
         progress: called with the part done, 0..1. Errors: ModaError as `moda.media.write.VideoWriter`.
         """
-        from moda.media.write import check_output, write_video
+        from moda.media.write import SYNTHETIC, check_output, write_video
 
         check_output(path)
 
@@ -153,4 +156,5 @@ class Video:
                 if progress and self.expected:
                     progress(min(1.0, count / self.expected))
 
-        return write_video(path, counted(), self._listening() if self._listening else None)
+        remark = f"{SYNTHETIC}: {self._remark}" if self._remark else SYNTHETIC
+        return write_video(path, counted(), self._listening() if self._listening else None, remark)

@@ -15,6 +15,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
+from moda import __version__
 from moda.audio.decode import Sound, rechunk
 from moda.constants import FPS
 from moda.errors import ModaError
@@ -22,6 +23,7 @@ from moda.media.container import FAILURES, reason
 from moda.media.files import check_folder, whole
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+SYNTHETIC = f"synthetic media, made with moda {__version__}"
 CRF = "18"  # visually lossless at this size
 PRESET = "veryfast"
 BITS_PER_SAMPLE = 3  # AAC, a channel; at most 96 kbit/s
@@ -44,11 +46,16 @@ class VideoWriter:
     size:  (width, height) of the frames; an odd side is made even by repeating the last row or column
     sound: what `moda.audio.decode.open_listening` gives, or None for a silent video
 
+    remark: written into the file's metadata; that it is synthetic media, unless given
+
     Errors: ModaError if the file cannot be written or a frame has another size.
     """
 
-    def __init__(self, path: str | os.PathLike, size: tuple[int, int], sound: Sound | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike, size: tuple[int, int], sound: Sound | None = None, remark: str = ""
+    ) -> None:
         self.path = check_output(path)
+        self.remark = remark or SYNTHETIC
         self.size = size
         self.frames = 0
         self.sound = sound
@@ -69,6 +76,7 @@ class VideoWriter:
         kind = CONTAINERS[self.path.suffix.lower()]
         options = {} if kind == "matroska" else {"movflags": "+faststart"}
         self.container = av.open(f"file:{part}", "w", format=kind, options=options)
+        self.container.metadata["comment"] = self.remark
         width, height = self.size
         video = self.container.add_stream("libx264", rate=FPS, options={"crf": CRF, "preset": PRESET})
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
@@ -146,13 +154,15 @@ class VideoWriter:
         self._mux(self.video, None)
 
 
-def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], sound: Sound | None = None) -> Path:
+def write_video(
+    path: str | os.PathLike, frames: Iterable[np.ndarray], sound: Sound | None = None, remark: str = ""
+) -> Path:
     """All frames, (H, W, 3) uint8 RGB at 25 fps, with the sound. Errors: as `VideoWriter`; also without frames."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise ModaError(f"cannot write {path}: there are no frames")
-    with VideoWriter(path, (first.shape[1], first.shape[0]), sound) as writer:
+    with VideoWriter(path, (first.shape[1], first.shape[0]), sound, remark) as writer:
         writer.write(first)
         for frame in frames:
             writer.write(frame)

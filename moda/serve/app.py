@@ -18,7 +18,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from moda.engine.performance import Sampling, Settings
+from moda.engine.performance import Sampling, Settings, changed
 from moda.errors import ModaError
 from moda.serve import socket
 from moda.serve.hub import MAX_PICTURE, MAX_SOUND, RETRY_AFTER, SIZES, Hub, Refused
@@ -119,7 +119,7 @@ def build(hub: Hub) -> Starlette:
         if unknown:
             raise Refused(400, f"there is no option {sorted(unknown)[0][:40]!r}")
         hub.head.description.generator.config.emotion_index(options.get("emotion"))
-        Settings(**numbers)
+        changed(Settings(), **numbers)
         Sampling(seed=options["seed"])
         if options["size"] not in SIZES:
             raise Refused(400, f"size must be one of {', '.join(map(str, SIZES))}")

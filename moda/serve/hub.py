@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moda.engine.capacity import Admission, cost
 from moda.engine.character import Character
 from moda.errors import ModaError
@@ -46,7 +48,7 @@ class Refused(Exception):
 class Entry:
     """A portrait. name: of the server's own, None for an uploaded one. characters: by size."""
 
-    image: object
+    image: np.ndarray
     name: str | None
     characters: dict[int, Character] = field(default_factory=dict)
 

@@ -234,6 +234,8 @@ class Peer:
         try:
             while True:
                 frame = await track.recv()
+                if not isinstance(frame, av.AudioFrame):
+                    continue
                 for part in resampler.resample(frame):
                     self.live.append(part.to_ndarray()[0])
         except (MediaStreamError, ModaError):

@@ -173,6 +173,7 @@ class GeneratorTask:
 
     def validate(self, module: nn.Module) -> dict[str, float]:
         """On people not trained on, as the model would be used: r of the lips' gap, and how heads and eyes move."""
+        assert isinstance(module, FlowModule)
         generator = Generator(module.model.eval(), self.statistics)
         scores, made = [], []
         for clip in self.held:
@@ -189,4 +190,5 @@ class GeneratorTask:
         """Write the model folder that `--model` takes."""
         from moda.weights.load import save_model
 
+        assert isinstance(module, FlowModule)
         return save_model(folder, module.model, self.statistics, self.encoder)

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,11 @@ def task_of(config: RunConfig) -> GeneratorTask:
     clips: list[Clip] = []
     for item in items(config.data):
         clips.append(
-            cache.get(
-                Clip, f"{item.path.resolve()} {own_lips}", lambda item=item: _clip(item, encoder, own_lips)
-            )
+            cache.get(Clip, f"{item.path.resolve()} {own_lips}", partial(_clip, item, encoder, own_lips))
         )
     speech, silent = (
         [
-            cache.get(Speech, f"{p.resolve()} {voice}", lambda p=p, voice=voice: _speech(p, encoder, voice))
+            cache.get(Speech, f"{p.resolve()} {voice}", partial(_speech, p, encoder, voice))
             for folder in folders
             for p in _sounds(folder, config.speech_files)
         ]

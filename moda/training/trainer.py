@@ -53,8 +53,11 @@ class TrainerConfig(BaseModel):
 class Task(Protocol):
     """What is trained. The module's forward takes a batch and gives the parts of the loss as scalars."""
 
-    module: nn.Module
-    weights: Mapping[str, float]
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def weights(self) -> Mapping[str, float]: ...
 
     def example(self, random: np.random.Generator) -> Any: ...
 

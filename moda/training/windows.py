@@ -233,6 +233,7 @@ class Windows:
             score = np.corrcoef(a, b)[0, 1] if m > 5 and a.std() > 1e-3 and b.std() > 1e-3 else 0.0
             if score > best_score:
                 best, best_score = (clip, at), score
+        assert best is not None, "no clips"
         clip, at = best
         # A clip shorter than the window runs back and forth.
         n = len(clip.motion)
@@ -283,11 +284,11 @@ def _mirror(window: Window) -> None:
     """Left becomes right, in place."""
     for frames in (window.motion, window.previous[None]):
         exp = frames[:, : 3 * KEYPOINTS].reshape(-1, KEYPOINTS, 3)
-        exp[:] = exp[:, MIRROR] * np.float32([-1, 1, 1])
+        exp[:] = exp[:, MIRROR] * np.array([-1, 1, 1], dtype=np.float32)
         frames[:, 64] *= -1  # t x
         frames[:, 68:70] *= -1  # yaw, roll
     points = window.identity.reshape(21, 3)
-    points[:] = points[MIRROR] * np.float32([-1, 1, 1])
+    points[:] = points[MIRROR] * np.array([-1, 1, 1], dtype=np.float32)
 
 
 def statistics(

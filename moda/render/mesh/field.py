@@ -34,6 +34,9 @@ COLUMNS = (
 )  # of exp, that move the skin; lids and irises are drawn apart
 
 
+_NO_MAP = np.empty(0, np.float32)  # places are given as pairs, in one map
+
+
 @dataclass(frozen=True)
 class Placement:
     """A head pose within the square, about the neck pivot: pixels = pivot + scale * (X - NECK_PIVOT) @ rotation.T"""
@@ -51,7 +54,7 @@ class Placement:
         return self.pivot + self.scale * ((x - NECK_PIVOT) @ self.rotation[:2].T)
 
 
-def smoothstep(x: np.ndarray) -> np.ndarray:
+def smoothstep(x: np.ndarray | np.floating | float) -> np.ndarray:
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
@@ -200,14 +203,14 @@ class Field:
     def forward(self, exp: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
         """exp: (21, 3) offsets from the picture's own expression -> upper, lower: displacements (N, N, 2), pixels."""
         turn = (placement.scale * placement.rotation[:2]).astype(np.float64)
-        rigid = cv2.transform(self.x, np.column_stack([turn, placement.pivot]))
+        rigid = _transform(self.x, np.column_stack([turn, placement.pivot]))
         rigid -= self.pixels
         rigid *= self.follow
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
-        moved = cv2.transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
+        moved = _transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
         rigid[self.box] += moved * self.follow[self.box]
         lower = rigid.copy()
-        moved = cv2.transform(np.einsum("hwjc,c->hwj", self.lower_maps, offsets), turn)
+        moved = _transform(np.einsum("hwjc,c->hwj", self.lower_maps, offsets), turn)
         lower[self.mouth] += moved * self.follow[self.mouth]
         return rigid, lower
 
@@ -225,17 +228,25 @@ class Field:
         back = _iterate(quarter, coarse, None, 8)
         shape = [s.stop - s.start for s in nodes]
         shift = [float(n.start / 4 - c.start) for n, c in zip(nodes, coarse)]
-        matrix = np.float64([[0.25, 0, shift[1]], [0, 0.25, shift[0]]])
+        matrix = np.array([[0.25, 0, shift[1]], [0, 0.25, shift[0]]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        start = cv2.warpAffine(back * 4, matrix, shape[::-1], flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        size = (shape[1], shape[0])
+        start = np.asarray(
+            cv2.warpAffine(np.float32(4) * back, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        )
         back = _iterate(forward / np.float32(step), nodes, start, 3) * np.float32(step)
         back[..., 0] += _line(nodes[1], step)
         back[..., 1] += _line(nodes[0], step)[:, None]
         if step > 1:
-            back = cv2.resize(back, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
+            back = np.asarray(cv2.resize(back, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR))
         top, left = (s.start - (n.start - 1) * step for s, n in zip(box, nodes))
         height, width = (s.stop - s.start for s in box)
         return back[top : top + height, left : left + width]
+
+
+def _transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(H, W, 3) under a (2, 3) or (2, 4) matrix -> (H, W, 2)."""
+    return np.asarray(cv2.transform(points, matrix))
 
 
 def _line(nodes: slice, step: int) -> np.ndarray:
@@ -249,7 +260,7 @@ def _iterate(forward: np.ndarray, nodes, start: np.ndarray | None, rounds: int) 
     grid = np.stack(np.meshgrid(x, y), axis=-1)
     back = np.zeros_like(grid) if start is None else start
     for _ in range(rounds):
-        moved = cv2.remap(forward, grid + back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        moved = warp(forward, grid + back)
         moved *= np.float32(-0.75)  # damped: at a nose seen from the side the field is steep
         back = np.float32(0.25) * back
         back += moved
@@ -258,4 +269,4 @@ def _iterate(forward: np.ndarray, nodes, start: np.ndarray | None, rounds: int) 
 
 def warp(image: np.ndarray, at: np.ndarray) -> np.ndarray:
     """at (h, w, 2): where each pixel comes from -> (h, w, 3)."""
-    return cv2.remap(image, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.remap(image, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

@@ -46,7 +46,7 @@ def polygon(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
     """A polygon (N, 2) in pixels -> (H, W) float32 cover, 0..1, smooth at its edge."""
     mask = np.zeros((shape[0] * 2, shape[1] * 2), np.uint8)
     # twice the size, so that a thin opening keeps its true area
-    cv2.fillPoly(mask, [np.round((points * 2 + 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    cv2.fillPoly(mask, [np.round((points * 2 + 0.5) * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
     return cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
@@ -134,9 +134,8 @@ class Mouth:
             return
         corner = np.array([x0, y0])
         up, low = up - corner, low - corner
-        opening = cv2.GaussianBlur(
-            polygon(view.shape[:2], np.concatenate([up, low[::-1]])), (0, 0), self.inside.soft
-        )
+        cover = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
+        opening = np.asarray(cv2.GaussianBlur(cover, (0, 0), self.inside.soft), dtype=np.float32)
         gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
         opening *= (changed * smoothstep((gap - CLOSED) / (PARTED - CLOSED))).astype(np.float32)
         if opening.max() > 0.02:

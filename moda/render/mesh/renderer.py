@@ -101,7 +101,9 @@ class MeshRenderer:
         pose = HeadPose(
             source.pose.rotation,
             source.pose.scale * crop.scale,
-            np.float32([*crop.points(source.pose.centre[:2]), source.pose.centre[2] * crop.scale]),
+            np.array(
+                [*crop.points(source.pose.centre[:2]), source.pose.centre[2] * crop.scale], dtype=np.float32
+            ),
         )
         points = pose.place(source.shape)[:, :2]
         eyes = tuple(
@@ -115,7 +117,7 @@ class MeshRenderer:
             image=image,
             shape=source.shape,
             field=Field(pose, source.shape, self.size),
-            eyes=eyes,
+            eyes=(eyes[0], eyes[1]),
             mouth=Mouth(image, points, source.shape, source.motion.exp[0], Placement.of(pose)),
         )
 

@@ -197,7 +197,7 @@ class Interior:
             inner *= 1 - placed[..., 3:]
             inner += placed[..., :3]
         if not self.own:
-            inner = cv2.GaussianBlur(inner, (0, 0), self.soft)
+            inner = np.asarray(cv2.GaussianBlur(inner, (0, 0), self.soft))
         # the lips' shadow, the cheeks' on both sides, and little light in a mouth that is hardly open
         side = (column - up[0, 0]) / max(up[-1, 0] - up[0, 0], 1)
         side = 0.3 + 0.7 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.5)
@@ -237,16 +237,16 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np
     teeth = (
         within & (grey > 0.6 * bright) & (red < np.percentile(red[within & (grey > 0.8 * bright)], 75) + 0.12)
     )
-    toothed = cv2.blur(np.float32(teeth.any(axis=0))[None], (9, 1))[0]
+    toothed = cv2.blur(teeth.any(axis=0).astype(np.float32)[None], (9, 1))[0]
     edge = np.where(teeth.any(axis=0), np.where(teeth, rows, 0).max(axis=0) + 2, top + 0.75 * (bottom - top))
-    edge = np.minimum(cv2.blur(np.float32(edge)[None], (9, 1))[0], bottom)
+    edge = np.minimum(cv2.blur(edge.astype(np.float32)[None], (9, 1))[0], bottom)
     soft = 5 + 12 * (1 - toothed)  # beside the last tooth all is shadow
     ends = smoothstep(np.minimum(at - upper[0, 0], upper[-1, 0] - at) / 8)
     alpha = smoothstep((edge - rows) / soft + 0.5) * smoothstep((rows - top) / (0.1 * RES) + 1) * ends
     # A lip that rises further than in the picture shows more of the same.
     seen = np.maximum(rows, np.minimum(top + 3, edge)).astype(np.float32)
     x = np.broadcast_to(at.astype(np.float32), seen.shape)
-    colour = cv2.remap(colour, np.ascontiguousarray(x), seen, cv2.INTER_LINEAR)
+    colour = np.asarray(cv2.remap(colour, np.ascontiguousarray(x), seen, cv2.INTER_LINEAR), dtype=np.float32)
     return colour, alpha
 
 

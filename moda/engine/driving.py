@@ -1,0 +1,69 @@
+"""What drives a portrait from outside: a video of somebody, a motion file, or a Motion."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from moda.constants import FPS
+from moda.engine.performance import Editor, Settings
+from moda.errors import ModaError
+from moda.motion import Motion
+from moda.validation import check_choice
+
+if TYPE_CHECKING:
+    from moda.audio.decode import Sound
+    from moda.engine.character import Character
+    from moda.render import Renderer
+
+log = logging.getLogger(__name__)
+
+MODES = ("relative", "absolute")
+
+
+@dataclass(frozen=True)
+class Driving:
+    """motion: in the renderer's space; listening: a video's sound; remark: for the file's metadata."""
+
+    motion: Motion
+    listening: Callable[[], Sound] | None = None
+    remark: str = ""
+
+    @classmethod
+    def read(
+        cls,
+        driving: str | os.PathLike[str] | Motion,
+        renderer: Renderer,
+        progress: Callable[[float], None] | None = None,
+    ) -> Driving:
+        """Errors: ModaError for a file that is neither, and a motion of another space or rate."""
+        if isinstance(driving, Motion):
+            found = cls(driving)
+        elif Path(driving).suffix.lower() == ".npz":
+            found = cls(Motion.load(driving))
+        else:
+            from moda.audio.decode import open_listening
+            from moda.media.read import probe
+
+            path = Path(driving)
+            listening = (lambda: open_listening(path)) if probe(path).has_sound else None
+            track = renderer.track(path, progress)
+            for line in track.remarks():
+                log.warning(line)
+            found = cls(track.motion, listening, f"driven by {path.name}")
+        found.motion.require(renderer.space, "this renderer")
+        if found.motion.fps != FPS:
+            raise ModaError(f"this motion has {found.motion.fps:g} frames a second, but {FPS} are needed")
+        return found
+
+    def on(self, character: Character, mode: str, settings: Settings) -> Motion:
+        """The motion for a portrait. mode: see `TalkingHead.animate`."""
+        check_choice("driving", mode, MODES)
+        space, own, motion = character.renderer.space, character.motion, self.motion
+        if mode == "relative":
+            motion = space.driven(motion, own, space.resting(motion))
+        return Editor(own, settings)(motion)
