@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from moda.errors import ModaError
+from moda.media.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +198,8 @@ class Trainer:
                 "mean": self.mean.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            part = self.checkpoint.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(self.checkpoint)
+            with whole(self.checkpoint) as part:
+                torch.save(state, part)
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> dict[str, Any] | None:
