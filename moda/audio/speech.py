@@ -23,6 +23,7 @@ from moda.audio.encoder import encode
 from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
 from moda.constants import KEYPOINTS
 from moda.errors import ModaError
+from moda.media.files import whole
 
 # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 MEL_MEAN, MEL_STD = -8.0, 3.5
@@ -267,9 +268,8 @@ class SpeechEncoder:
         """Write encoder.safetensors (half precision) and encoder.json."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "encoder.safetensors.part"
-        save_file({k: v.half().contiguous() for k, v in self.net.state_dict().items()}, str(part))
-        os.replace(part, folder / "encoder.safetensors")
+        with whole(folder / "encoder.safetensors") as part:
+            save_file({k: v.half().contiguous() for k, v in self.net.state_dict().items()}, part)
         values = asdict(self.net.config) | {"calibration": asdict(self.calibration)}
         (folder / "encoder.json").write_text(json.dumps(values, indent=1) + "\n")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 
 from moda.constants import FPS, SAMPLES_PER_FRAME
 from moda.errors import ModaError
+from moda.media.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +130,8 @@ def _read_list(out: Path) -> list[Found]:
 
 
 def _write_list(out: Path, found: list[Found]) -> None:
-    part = out / "dataset.json.part"
-    part.write_text(json.dumps({"clips": [asdict(f) for f in found]}, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, out / "dataset.json")
+    with whole(out / "dataset.json") as part:
+        part.write_text(json.dumps({"clips": [asdict(f) for f in found]}, indent=1) + "\n", encoding="utf-8")
 
 
 def _prepare_one(job: tuple[Path, Path, str]) -> list[Found]:
@@ -184,18 +183,10 @@ def _store(
     if r < IN_TIME:
         reason = f"lips do not follow the sound (r {r:.2f} at the best offset)"
         return replace(base, reason=reason, lag=lag, r=r)
-    part = stored.with_suffix(".part.npz")
     sound = np.int16(np.clip(wave, -1, 1) * 32767)
-    np.savez(
-        part,
-        motion=motion.to_array(),
-        identity=identity,
-        wave=sound,
-        lag=lag,
-        person=person,
-        source=str(path),
-    )
-    part.replace(stored)
+    about: dict[str, int | str] = {"lag": lag, "person": person, "source": str(path)}
+    with whole(stored) as part, open(part, "wb") as file:
+        np.savez(file, motion=motion.to_array(), identity=identity, wave=sound, **about)
     return replace(base, clip=stored.name, lag=lag, r=round(r, 3))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-import os
 from collections import Counter
 from pathlib import Path
 
+from moda.media.files import whole
 from moda.training.dataset import Found
 
 STYLE = """body{font:15px/1.4 sans-serif;margin:2em;max-width:900px}table{border-collapse:collapse;font-size:13px}
@@ -37,9 +37,9 @@ def dataset_report(out: Path, found: list[Found]) -> Path:
 <h2>Agreement of lips and sound</h2>{_histogram(Counter(round(f.r, 1) for f in kept))}
 <h2>Refused</h2><table><tr><th>video<th>stretch<th>reason{refused}</table>
 """
-    path, part = out / "report.html", out / "report.html.part"
-    part.write_text(page, encoding="utf-8")
-    os.replace(part, path)
+    path = out / "report.html"
+    with whole(path) as part:
+        part.write_text(page, encoding="utf-8")
     return path
 
 

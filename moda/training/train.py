@@ -15,6 +15,7 @@ import numpy as np
 
 from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
+from moda.media.files import whole
 from moda.training.config import RunConfig, load
 from moda.training.dataset import SOUND, Item, items
 from moda.training.generator import GeneratorConfig, GeneratorTask
@@ -143,10 +144,9 @@ class Cache:
         name = hashlib.sha256(f"{kind.__name__} {key} {self.mark}".encode()).hexdigest()[:24]
         stored = self.folder / f"{name}.npz"
         if not stored.exists():
-            part = stored.with_suffix(".part.npz")
-            values = vars(make())
-            np.savez(part, **{k: v.astype(np.float16) if k == "features" else v for k, v in values.items()})
-            part.replace(stored)
+            values = {k: v.astype(np.float16) if k == "features" else v for k, v in vars(make()).items()}
+            with whole(stored) as part, open(part, "wb") as file:
+                np.savez(file, **values)
         with np.load(stored, allow_pickle=False) as file:
             arrays = {f.name: file[f.name] for f in fields(kind)}
         return kind(**{k: str(v) if k == "person" else v for k, v in arrays.items()})

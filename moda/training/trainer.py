@@ -7,6 +7,7 @@ alone, so a resumed run is the same run, and two processes see the batch that on
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import math
@@ -22,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 from torch import Tensor, nn
 
 from moda.errors import ModaError
+from moda.media.files import whole
 
 log = logging.getLogger(__name__)
 
@@ -126,8 +128,17 @@ class Trainer:
                 began, counted, sums = time.monotonic(), 0, {}
         if self.accelerator.is_main_process:
             self.task.export(self.mean, self.out / "model")
-        self.accelerator.wait_for_everyone()
+        self.close()
         return self.out / "model"
+
+    def close(self) -> None:
+        """Let the processes part; nothing can be trained afterwards."""
+        self.accelerator.wait_for_everyone()
+        self.module = self.accelerator.unwrap_model(self.module)
+        del self.optimizer
+        self.accelerator.free_memory()
+        gc.collect()  # the wrapped module's threads have to end before their group does
+        self.accelerator.end_training()
 
     def advance(self) -> dict[str, float]:
         """One optimizer step -> the parts of its loss, averaged over processes."""
@@ -187,9 +198,8 @@ class Trainer:
                 "mean": self.mean.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            part = self.checkpoint.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(self.checkpoint)
+            with whole(self.checkpoint) as part:
+                torch.save(state, part)
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> dict[str, Any] | None:

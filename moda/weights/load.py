@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moda.errors import ModaError
+from moda.media.files import whole
 from moda.weights.description import DEFAULT_RENDERER
 
 if TYPE_CHECKING:
@@ -112,9 +113,8 @@ def save_model(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = {k: v.detach().to("cpu", torch.float16).contiguous() for k, v in model.state_dict().items()}
-    part = folder / "generator.safetensors.part"
-    save_file(half, part)
-    os.replace(part, folder / "generator.safetensors")
+    with whole(folder / "generator.safetensors") as part:
+        save_file(half, part)
     for name in ("encoder.safetensors", "encoder.json"):
         if (folder / name).resolve() != (encoder / name).resolve():
             shutil.copyfile(encoder / name, folder / name)
@@ -126,9 +126,7 @@ def write_description(
     folder: Path, config: ModelConfig, statistics: Statistics, encoder: dict, renderer: dict
 ) -> None:
     """config.json, written last: a folder that has one is complete."""
-    part = folder / "config.json.part"
     generator = {"name": "mmdit", "config": config.to_dict(), **statistics.to_dict()}
-    part.write_text(
-        json.dumps({"encoder": encoder, "generator": generator, "renderer": renderer}, indent=1) + "\n"
-    )
-    os.replace(part, folder / "config.json")
+    content = {"encoder": encoder, "generator": generator, "renderer": renderer}
+    with whole(folder / "config.json") as part:
+        part.write_text(json.dumps(content, indent=1) + "\n")

@@ -198,19 +198,12 @@ def _convert_hubert(source: Path, out: Path) -> None:
         _save(tensors, out / "model.safetensors")
     for name in ("config.json", "preprocessor_config.json"):
         if (source / name).exists() and source != out:
-            part = out / (name + ".part")
-            part.write_bytes((source / name).read_bytes())
-            os.replace(part, out / name)
+            shutil.copyfile(source / name, out / name)
 
 
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    part = path.with_name(path.name + ".part")
+    own = {key: tensor.detach().clone().contiguous() for key, tensor in tensors.items()}
     try:
-        save_file(
-            {k: v.detach().clone().contiguous() for k, v in tensors.items()}, part, metadata={"format": "pt"}
-        )
-        os.replace(part, path)
+        save_file(own, path, metadata={"format": "pt"})
     except (OSError, SafetensorError) as error:
         raise ModaError(f"cannot write {path}: {first_line(error)}") from error
-    finally:
-        part.unlink(missing_ok=True)
