@@ -72,7 +72,7 @@ def test_picture_and_sound_leave_together(character, rate, channels):
     sound = (random.uniform(-0.5, 0.5, (2 * rate + 11, channels)) * 32767).astype(np.int16)
     session = character.session(rate=rate, channels=channels)
     frames = [f for piece in np.split(sound, range(777, len(sound), 777)) for f in session.push(piece)]
-    assert session.state.waiting < 1
+    assert session.state.waiting < 0.5
     frames += session.flush()
     assert [f.index for f in frames] == list(range(len(frames))) and len(frames) == 50
     assert all(f.time == f.index / 25 and f.speaking for f in frames)
@@ -83,10 +83,10 @@ def test_picture_and_sound_leave_together(character, rate, channels):
 
 def test_live_holds_little_sound_back(embedded, wave):
     session, held = embedded.session(), []
-    for end in range(640, 64_000, 640):
-        held += [end / 16_000 - frame.time for frame in session.push(wave[end - 640 : end])]
-    assert max(held) <= 0.95  # of the encoder's blocks; see docs/performance.md
-    assert len(held) > 70
+    for end in range(40, 32_000, 40):  # as smoothly as sound comes
+        held += [end / 16_000 - frame.time for frame in session.push(wave[end - 40 : end])]
+    assert max(held) <= 0.45
+    assert len(held) > 30
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def test_a_converted_folder_generates(converted):
     model = MotionTransformer(TINY)
     model.load_state_dict(published_generator(published_tensors()))
     same = Generator(model, generator.statistics).stream(features, randn(2, (21, 3)), start, "fear", steps=2)
-    assert np.array_equal(join(list(same)).to_array(), motion.to_array())
+    np.testing.assert_allclose(join(list(same)).to_array(), motion.to_array(), atol=1e-4)  # packed products
 
 
 def test_the_published_statistics_are_shipped(converted, shared):

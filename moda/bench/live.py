@@ -13,11 +13,16 @@ from moda.bench.stages import ASSETS, check_assets, machine
 from moda.bench.timing import current_memory
 from moda.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.engine.capacity import SHARE, Admission, cost
+from moda.engine.performance import Sampling, Settings
+from moda.engine.video import perform
+from moda.generator.live import HOP
+from moda.motion import join
 
 if TYPE_CHECKING:
     from moda.engine.character import Character
 
 PIECE = SAMPLES_PER_FRAME  # samples a push: 40 ms
+FINE = 40  # for measuring what is held back: 2.5 ms
 SECONDS = 30.0
 LATE = 0.25  # seconds of computing behind the sound at which a session no longer holds
 CROWDS = {512: 2, 256: 6}
@@ -49,6 +54,7 @@ def bench_live(
         )
         if size == 512:
             result["delay"] = delay(character, speech, report)
+            result["quality"] = quality(character, speech, report)
         for count in sorted({1, crowd, room}):
             result["crowds"].append(
                 {"size": size, "sessions": count, **hold(character, speech, count, report)}
@@ -62,10 +68,10 @@ def delay(character: Character, speech: np.ndarray, report: Callable) -> dict:
     session = character.session()
     held, computing, pushed = [], [], 0
     sound = _looped(speech, SECONDS)
-    for start in range(0, len(sound), PIECE):
-        pushed += len(sound[start : start + PIECE])
+    for start in range(0, len(sound), FINE):
+        pushed += len(sound[start : start + FINE])
         began = time.perf_counter()
-        frames = session.push(sound[start : start + PIECE])
+        frames = session.push(sound[start : start + FINE])
         if frames:
             computing.append(time.perf_counter() - began)
             held += [pushed / SAMPLE_RATE - frame.time for frame in frames]
@@ -81,6 +87,43 @@ def delay(character: Character, speech: np.ndarray, report: Callable) -> dict:
         + ", ".join(f"{name.replace('_', ' ')} {value:.3f} s" for name, value in found.items())
     )
     return found
+
+
+def quality(character: Character, speech: np.ndarray, report: Callable) -> dict:
+    """The live scheme against the offline one on the same speech, means over three seeds.
+
+    lips_r: correlation of the lips' gap; steps_at_joints: mean step of the head's angles between windows of the live
+    scheme over that inside them; blink: how far closed lids close, at the deepest moment of each blink.
+    """
+    sound = _looped(speech, SECONDS)
+    space = character.renderer.space
+    found: dict[str, list[float]] = {
+        "lips_r": [],
+        "steps_at_joints": [],
+        "blink_live": [],
+        "blink_offline": [],
+    }
+    for seed in range(3):
+        motions = {}
+        for scheme in ("live", "offline"):
+            performance = character.performance(Settings(), Sampling(scheme, seed))
+            motions[scheme] = join(list(perform(performance, [sound])))
+            closure = space.lid_closure(motions[scheme]).mean(axis=1)
+            shut = np.flatnonzero(closure > 0.4)
+            blinks = np.split(shut, np.flatnonzero(np.diff(shut) > 3) + 1) if len(shut) else []
+            found[f"blink_{scheme}"] += [float(closure[blink].max()) for blink in blinks]
+        gaps = [space.lip_gap(motion) for motion in motions.values()]
+        found["lips_r"].append(float(np.corrcoef(gaps[0], gaps[1])[0, 1]))
+        live = motions["live"]
+        step = np.linalg.norm(np.diff(np.stack([live.pitch, live.yaw, live.roll], axis=1), axis=0), axis=1)
+        joint = (np.arange(len(step)) + 1) % HOP == 0
+        found["steps_at_joints"].append(float(step[joint].mean() / step[~joint].mean()))
+    means = {name: float(np.mean(values)) if values else 0.0 for name, values in found.items()}
+    report(
+        "  live against offline: "
+        + ", ".join(f"{name.replace('_', ' ')} {v:.3f}" for name, v in means.items())
+    )
+    return means
 
 
 def hold(character: Character, speech: np.ndarray, count: int, report: Callable) -> dict:
