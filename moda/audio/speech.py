@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
 from moda.constants import KEYPOINTS
 from moda.errors import ModaError
 from moda.media.files import whole
+from moda.packed import PackedLinear, can_pack
 
 # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 MEL_MEAN, MEL_STD = -8.0, 3.5
@@ -232,6 +234,19 @@ class Steps:
         return self.net.heads(x)
 
 
+def packed(net: SpeechNet) -> SpeechNet:
+    """A copy whose products are packed, where this machine can; else the network itself."""
+    if not can_pack(net.hidden.weight):
+        return net
+    net = deepcopy(net)
+    for block in net.blocks:
+        if isinstance(block, Block):
+            for name in ("mix", "out"):
+                linear = getattr(block, name)
+                setattr(block, name, PackedLinear(linear.weight, linear.bias))
+    return net
+
+
 class SpeechEncoder:
     """Sound -> (T, 1, width) features of about unit variance: the teacher's main directions, loudness in LOUD_BANDS
     bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn.
@@ -244,6 +259,7 @@ class SpeechEncoder:
 
     def __init__(self, net: SpeechNet, calibration: Calibration) -> None:
         self.net = net.eval().requires_grad_(False)
+        self.running = packed(self.net)
         self.calibration = calibration
         self.width = calibration.directions + LOUD_BANDS + 3 + 3 * LIP_POINTS
         self._mean = torch.tensor(calibration.lip_mean)
@@ -365,7 +381,7 @@ class SpeechStream:
         self._encoder = encoder
         self._mel = LogMel().stream()
         with torch.inference_mode():
-            self._steps = Steps(encoder.net)
+            self._steps = Steps(encoder.running)
         ahead = encoder.net.config.context[1]
         lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
         self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)
