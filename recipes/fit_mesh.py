@@ -40,7 +40,7 @@ def interpolant(shape: np.ndarray) -> np.ndarray:
     """(478, 3) the mean face -> W0 (63, 1434): interpolation between the 21 points and the skull's
     points, which rest."""
     points = separated(shape)
-    centres = points[np.concatenate([LANDMARK_OF, SKULL])]
+    centers = points[np.concatenate([LANDMARK_OF, SKULL])]
     rings = np.concatenate(IRIS_RINGS)
 
     def kernel(a, b):
@@ -49,7 +49,7 @@ def interpolant(shape: np.ndarray) -> np.ndarray:
             -distance
         )  # Matern 3/2: smooth, and tame between points that lie close
 
-    weights = np.linalg.solve(kernel(centres, centres) + 1e-6 * np.eye(len(centres)), kernel(centres, points))
+    weights = np.linalg.solve(kernel(centers, centers) + 1e-6 * np.eye(len(centers)), kernel(centers, points))
     weights = weights[: len(LANDMARK_OF)]  # (21, 478)
     weights[:, rings] = 0.0
     weights[:, LANDMARK_OF] = np.eye(len(LANDMARK_OF))
@@ -68,7 +68,7 @@ def displacements(landmarks: np.ndarray) -> np.ndarray:
     """(T, 478, 3) one person's landmarks, pixels -> (T, 478, 3) head-fixed displacements from the resting face."""
     own = np.median(pose.head_fixed(landmarks)[3], axis=0)
     shape = pose.head_fixed(landmarks, own)[3]
-    shape = (shape - pose.eye_centre(own)) / pose.eye_distance(own)
+    shape = (shape - pose.eye_center(own)) / pose.eye_distance(own)
     gap, eyes = expression.gap(shape), expression.aperture(shape).mean(axis=1)
     rest = (gap <= np.quantile(gap, 0.3)) & (eyes >= 0.8 * np.median(eyes))
     return shape - np.median(shape[rest], axis=0)

@@ -51,7 +51,7 @@ def from_ipa(text: str) -> tuple[int, ...]:
 
 
 def frames(segments: list[tuple[float, float, tuple[int, ...]]], count: int, rate: float) -> np.ndarray:
-    """Segments of (start, end in seconds, classes) -> (count,) int16 of the class at each frame's centre."""
+    """Segments of (start, end in seconds, classes) -> (count,) int16 of the class at each frame's center."""
     out = np.full(count, UNKNOWN, np.int16)
     for start, end, classes in segments:
         for i, c in enumerate(classes):

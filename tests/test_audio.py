@@ -103,7 +103,7 @@ def test_mel_equals_scipys_spectrogram(speech):
     mel = LogMel().whole(wave)
     count = 4 * frames_in(len(wave))
     assert mel.shape == (count, BANDS)
-    # SciPy's windows are 512 long here, the 400 of ours centred in them; their first sample is 160 k + 80 - 256
+    # SciPy's windows are 512 long here, the 400 of ours centered in them; their first sample is 160 k + 80 - 256
     window = np.pad(signal.get_window("hann", 400), 56)
     padded = np.pad(wave.astype(np.float64), (256 - 80, 1024))
     _, _, spectrum = signal.stft(
@@ -118,11 +118,11 @@ def test_filters_are_slaneys():
     filters = slaney_filters()
     assert filters.shape == (257, 80)
     bins = np.fft.rfftfreq(512, 1 / 16_000)
-    centres = bins[filters.argmax(axis=0)]
+    centers = bins[filters.argmax(axis=0)]
     # 45.245 mel up to 8000 Hz: linear to 1000 Hz = 15 mel, then a factor 6.4 every 27
     mel = np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), 82)[1:-1]
     hz = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))
-    assert np.abs(centres - hz).max() <= 16
+    assert np.abs(centers - hz).max() <= 16
     assert np.allclose(filters.sum(axis=0)[20:] * 31.25, 1, atol=0.12)  # unit area
     assert (filters.max(axis=0) > 0).all()
 

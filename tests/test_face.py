@@ -19,7 +19,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def filmed(
-    pitch, yaw, roll, scale=60.0, gap=None, centre=(128.0, 120.0, 0.0), noise=0.0, seed=0
+    pitch, yaw, roll, scale=60.0, gap=None, center=(128.0, 120.0, 0.0), noise=0.0, seed=0
 ) -> np.ndarray:
     """The mean face turning about its neck before a camera: (T, 478, 3) pixels."""
     frames = len(pitch)
@@ -29,7 +29,7 @@ def filmed(
         shape[:, 14, 1] += gap
     turn = rotation(pitch, yaw, roll)
     scale = np.broadcast_to(scale, frames)[:, None, None]
-    pixels = np.asarray(centre) + scale * np.einsum("tij,tnj->tni", turn, shape - NECK_PIVOT)
+    pixels = np.asarray(center) + scale * np.einsum("tij,tnj->tni", turn, shape - NECK_PIVOT)
     return pixels + noise * np.random.default_rng(seed).standard_normal(pixels.shape)
 
 
@@ -42,7 +42,7 @@ def test_measure_undoes_place(pitch, yaw, roll, scale, seed):
     assert np.allclose([a[0] for a in angles(head.rotation[None])], [pitch, yaw, roll], atol=0.05)
     assert head.scale == pytest.approx(scale, rel=1e-3)
     assert pose.eye_distance(shape) == pytest.approx(1.0, abs=1e-4)
-    assert np.allclose(pose.eye_centre(shape), 0, atol=1e-4)
+    assert np.allclose(pose.eye_center(shape), 0, atol=1e-4)
 
 
 def test_tracking_recovers_a_known_movement_at_25_fps_from_another_rate():
@@ -114,7 +114,7 @@ def test_the_largest_of_many_faces_comes_first(astronaut):
     picture = np.full((300, 520, 3), 200, dtype=np.uint8)
     picture[50:250, :200], picture[:, 220:] = small, head
     first, second = read_portrait(picture), read_portrait(picture, face=1)
-    assert first.pose.centre[0] > 220 > second.pose.centre[0]
+    assert first.pose.center[0] > 220 > second.pose.center[0]
     assert first.pose.scale > second.pose.scale
     with pytest.raises(ModaError, match="2 face"):
         read_portrait(picture, face=2)
@@ -126,7 +126,7 @@ def test_a_small_face_in_a_large_picture_is_found(astronaut):
     picture = np.full((1200, 1600, 3), 128, dtype=np.uint8)
     picture[700:892, 1100:1292] = cv2.resize(astronaut, (192, 192), interpolation=cv2.INTER_AREA)
     source = read_portrait(picture)
-    assert 1100 < source.pose.centre[0] < 1292 and 700 < source.pose.centre[1] < 892
+    assert 1100 < source.pose.center[0] < 1292 and 700 < source.pose.center[1] < 892
 
 
 def test_no_face_is_an_error():

@@ -92,7 +92,7 @@ def test_the_published_sizes_are_a_configuration(shared):
 def test_an_untrained_model_is_trainable():
     torch.manual_seed(0)
     model = MotionTransformer(replace(TINY, depths=(1, 1, 2)))
-    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(30):
         v = model(
@@ -103,9 +103,9 @@ def test_an_untrained_model_is_trainable():
             torch.ones(2, 63),
         )
         loss = (v - torch.linspace(-1, 1, 70)).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[0] == pytest.approx(0.343, abs=0.01)  # the first answer is 0
     assert losses[-1] < 0.1 * losses[0]
@@ -229,7 +229,7 @@ def test_the_size_of_the_head_is_the_sources(generator):
     assert (m.t[:, 2] == 0).all() and (s.t[:, 2] == 0).all()
 
 
-def test_normalising_and_back():
+def test_normalizing_and_back():
     statistics = Statistics(randn(1, (70,)) + 2, np.abs(randn(2, (70,))))
     motion = Motion.from_array(randn(3, (5, 70)))
     motion = replace(motion, t=motion.t * [1, 1, 0])

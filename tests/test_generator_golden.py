@@ -115,7 +115,7 @@ def test_restoring():
         close(getattr(motion, name), g[f"seq_{name}"][:, 0], 1e-6)
 
 
-def test_the_sources_motion_normalised(shared):
+def test_the_sources_motion_normalized(shared):
     """From the motion extractor's raw output to the network's previous frame."""
     g = load_file(shared / "golden" / "moda_post.safetensors")
     statistics = Statistics(g["mean70"], g["std70"])

@@ -186,8 +186,8 @@ def test_a_cut_shows_each_place_where_the_matrix_says(size):
         picture = np.zeros((1100, 1200, 3), np.uint8)
         cv2.circle(picture, place, 4, (255, 255, 255), -1)
         shown = cut(picture, crop)[..., 0].astype(float)
-        centre = (np.indices(shown.shape)[::-1] * shown).sum(axis=(1, 2)) / shown.sum()
-        np.testing.assert_allclose(centre, crop.points(np.array(place)), atol=0.2)
+        center = (np.indices(shown.shape)[::-1] * shown).sum(axis=(1, 2)) / shown.sum()
+        np.testing.assert_allclose(center, crop.points(np.array(place)), atol=0.2)
 
 
 @pytest.mark.parametrize("turned", [0, 20, -50])

@@ -137,9 +137,9 @@ def test_another_face_of_the_picture(head, portrait, tmp_path):
     small = np.pad(small, ((0, picture.shape[0] - small.shape[0]), (0, 0), (0, 0)), mode="edge")
     two = np.ascontiguousarray(np.hstack([small[:, ::-1], picture]))
     crops = [head.prepare(two, size=SIZE, face=face).prepared.crop for face in (0, 1)]
-    centres = [crop.points(np.float64([[0, 0]]))[0, 0] / crop.scale for crop in crops]
+    centers = [crop.points(np.float64([[0, 0]]))[0, 0] / crop.scale for crop in crops]
     assert (
-        centres[0] < centres[1] - 200
+        centers[0] < centers[1] - 200
     )  # the larger one is on the right: its square lies farther from the left edge
 
 

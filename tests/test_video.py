@@ -17,7 +17,7 @@ SIDE = 64
 
 
 def numbered(number: int, height: int = SIDE, width: int = SIDE) -> np.ndarray:
-    """A grey picture whose level tells its number, 0..50."""
+    """A gray picture whose level tells its number, 0..50."""
     return np.full((height, width, 3), 20 + 4 * number, np.uint8)
 
 
@@ -118,7 +118,7 @@ def test_what_is_written_can_be_read(tmp_path, name):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_colours_are_kept(tmp_path, portrait):
+def test_colors_are_kept(tmp_path, portrait):
     picture = read_picture(portrait)
     path = write_video(tmp_path / "a.mp4", [picture] * 5)
     difference = list(read_video(path))[2].astype(float) - picture
@@ -210,13 +210,13 @@ def test_picture_formats(tmp_path, portrait, name):
     assert np.abs(read_picture(tmp_path / name).astype(int) - picture).mean() < 3
 
 
-def test_grey_16_bit_and_transparent_pictures(tmp_path, portrait):
+def test_gray_16_bit_and_transparent_pictures(tmp_path, portrait):
     picture = read_picture(portrait)
     bgr = picture[..., ::-1]
     cv2.imwrite(str(tmp_path / "16.png"), bgr.astype(np.uint16) * 257)
     assert np.array_equal(read_picture(tmp_path / "16.png"), picture)
-    cv2.imwrite(str(tmp_path / "grey.png"), bgr[..., 1])
-    assert np.array_equal(read_picture(tmp_path / "grey.png"), np.repeat(picture[..., 1:2], 3, 2))
+    cv2.imwrite(str(tmp_path / "gray.png"), bgr[..., 1])
+    assert np.array_equal(read_picture(tmp_path / "gray.png"), np.repeat(picture[..., 1:2], 3, 2))
     alpha = np.zeros(picture.shape[:2], np.uint8)
     alpha[100:200] = 255
     cv2.imwrite(str(tmp_path / "alpha.png"), np.dstack([bgr, alpha]))

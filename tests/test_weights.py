@@ -132,10 +132,12 @@ def test_a_converted_folder_generates(converted):
     motion = join(list(generator.stream(features, randn(2, (21, 3)), start, "fear", steps=2)))
     assert len(motion) == 25 and motion.space.name == "liveportrait"
 
+    from moda.generator.products import pack
     from moda.weights.names import published_generator
 
     model = MotionTransformer(TINY)
     model.load_state_dict(published_generator(published_tensors()))
+    pack(model)  # as loading does
     same = Generator(model, generator.statistics).stream(features, randn(2, (21, 3)), start, "fear", steps=2)
     np.testing.assert_allclose(join(list(same)).to_array(), motion.to_array(), atol=1e-4)  # packed products
 

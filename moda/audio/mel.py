@@ -19,7 +19,7 @@ _BEFORE = WINDOW // 2 - HOP // 2  # samples that the first window reaches back: 
 class LogMel:
     """Sound -> log(mel power + 1e-6), natural logarithm.
 
-    Frame k looks at the 400 samples centred on sample 160 k + 80 (zeros beyond the ends), so that frames 4 j to
+    Frame k looks at the 400 samples centered on sample 160 k + 80 (zeros beyond the ends), so that frames 4 j to
     4 j + 3 lie symmetrically in video frame j. Periodic Hann window, 512-point FFT, power, 80 triangles of unit
     area on Slaney's mel scale from 0 to 8000 Hz.
     n samples give 4 * round(n / 640) frames.

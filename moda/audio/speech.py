@@ -45,9 +45,9 @@ class SpeechConfig:
     stem:    channels at 50 frames a second
     width:   channels at 25 frames a second
     behind, ahead: how many video frames each block looks back and ahead
-    hidden:  numbers from which everything is told linearly
+    hidden:  numbers from which everything is predicted linearly
     directions: of the teacher's features, the most important first
-    phones:  classes of sounds, told 50 times a second
+    phones:  classes of sounds, predicted 50 times a second
     """
 
     stem: int
@@ -124,7 +124,7 @@ class Heard:
 
 
 class SpeechNet(nn.Module):
-    """Log-mel -> everything that is heard; no padding inside: the caller gives the context."""
+    """Log-mel -> all predictions; no padding inside: the caller gives the context."""
 
     def __init__(self, config: SpeechConfig) -> None:
         super().__init__()
@@ -249,10 +249,8 @@ def packed(net: SpeechNet) -> SpeechNet:
 
 class SpeechEncoder:
     """Sound -> (T, 1, width) features of about unit variance: the teacher's main directions, loudness in LOUD_BANDS
-    bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn.
-
-    A frame depends on `context` frames (2.4 s before it, 0.28 s after it); sound goes through four frames at a time
-    wherever the pieces were cut: the stream equals the whole to the last bit.
+    bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn. Sound goes
+    through four frames at a time wherever the pieces were cut: the stream equals the whole to the last bit.
     """
 
     layers = 1
@@ -334,14 +332,8 @@ class SpeechEncoder:
         awake = ((heard.voice[0] - low) / (high - low)).clamp(0, 1)
         meeting = self._meeting(heard)
         lips = self._drawn(heard.lips[0] * self._scale + self._mean, meeting) * awake
-        parts = [
-            heard.directions[0, :, : c.directions],
-            loud,
-            2 * awake - 1,
-            2 * meeting - 1,
-            heard.jaw[0],
-            (lips - self._mean) / self._scale,
-        ]
+        directions, states = heard.directions[0, :, : c.directions], (2 * awake - 1, 2 * meeting - 1)
+        parts = [directions, loud, *states, heard.jaw[0], (lips - self._mean) / self._scale]
         return torch.cat(parts, dim=-1)[:, None].numpy()
 
     def _meeting(self, heard: Heard) -> Tensor:
@@ -386,7 +378,7 @@ class SpeechStream:
         lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
         self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)
         self._own = np.full((0, BANDS), SILENCE, np.float32)  # log-mel of frames not yet given out
-        self._skip = lead + ahead  # frames that are told but lie before the sound
+        self._skip = lead + ahead  # frames that are predicted but lie before the sound
         self._given = self._seen = 0
 
     def push(self, wave: np.ndarray) -> np.ndarray:

@@ -179,7 +179,9 @@ def _from_hub(name: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
-        raise ModaError('a Whisper by name needs the hub: pip install "moda[official]"') from error
+        raise ModaError(
+            'a Whisper by name needs the hub: pip install "moda-talkinghead[official]"'
+        ) from error
     try:
         return Path(hf_hub_download(name, "model.safetensors"))
     except Exception as error:  # of networks, names and files: many kinds

@@ -1,7 +1,7 @@
 """One portrait's performance: sound goes in, its Motion comes out, put on the portrait and edited.
 
 Two schemes of the same sampler: `offline`, the published one, whose motion is best and late, and `live`, whose motion
-comes as soon as the encoder has heard what it needs.
+comes as soon as the encoder has what it needs.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def by_loudness(clip: RealClip, seed: int = 0) -> Motion:
 
 
 class Ridge:
-    """Log-mel of nine frames -> lips and jaw; each person is told by what was fitted on all others."""
+    """Log-mel of nine frames -> lips and jaw; each person is predicted by what was fitted on all others."""
 
     def __init__(self, clips: list[RealClip]) -> None:
         features = {c.name: self._features(c) for c in clips}

@@ -140,9 +140,9 @@ def _best_turn(mesh: Mesh, detector: Detector, image: np.ndarray, face: Face) ->
 
 @dataclass(frozen=True)
 class Upright:
-    """A square about a face in which it stands upright. centre: (2,) pixels, side: pixels, roll: radians."""
+    """A square about a face in which it stands upright. center: (2,) pixels, side: pixels, roll: radians."""
 
-    centre: np.ndarray
+    center: np.ndarray
     side: float
     roll: float
     mirrored: bool = False
@@ -162,14 +162,14 @@ class Upright:
         turn = np.array([[cos, sin], [-sin, cos]])
         if self.mirrored:
             turn[0] *= -1
-        return np.column_stack([turn, CROP / 2 - turn @ self.centre])
+        return np.column_stack([turn, CROP / 2 - turn @ self.center])
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) -> (CROP, CROP, 3)."""
         matrix, shrink = self.matrix, int(self.side / CROP)
         if shrink > 1:  # a large face: shrunk first, by whole pixels, so that nothing flickers
-            x0, y0 = np.maximum(np.floor(self.centre - self.side).astype(int), 0)
-            x1, y1 = np.ceil(self.centre + self.side).astype(int)
+            x0, y0 = np.maximum(np.floor(self.center - self.side).astype(int), 0)
+            x1, y1 = np.ceil(self.center + self.side).astype(int)
             part = image[y0:y1, x0:x1]
             size = (max(1, part.shape[1] // shrink), max(1, part.shape[0] // shrink))
             k = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])

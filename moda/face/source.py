@@ -14,16 +14,16 @@ from moda.motion import Motion
 class HeadPose:
     """How a head-fixed shape (eye distances, see moda.motion.explicit) lies in a picture.
 
-    landmarks_px = centre + scale * (shape @ rotation.T), z in pixels too.
+    landmarks_px = center + scale * (shape @ rotation.T), z in pixels too.
     """
 
     rotation: np.ndarray  # (3, 3) float32
     scale: float  # pixels an eye distance, were the face seen from the front
-    centre: np.ndarray  # (3,) float32 pixels: midway between the eyes' centres
+    center: np.ndarray  # (3,) float32 pixels: midway between the eyes' centers
 
     def place(self, shape: np.ndarray) -> np.ndarray:
         """(..., N, 3) head-fixed -> pixels."""
-        return self.centre + self.scale * (shape @ self.rotation.T)
+        return self.center + self.scale * (shape @ self.rotation.T)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Source:
         """The same face in the picture made this size (its sides' ratio must stay the same to a pixel)."""
         k = width / self.image.shape[1]
         image = cv2.resize(self.image, (width, height), interpolation=cv2.INTER_AREA)
-        # Pixel centres lie at whole numbers: x + 1/2 is what scales.
+        # Pixel centers lie at whole numbers: x + 1/2 is what scales.
         shift = np.array([0.5, 0.5, 0.0], dtype=np.float32)
-        pose = HeadPose(self.pose.rotation, self.pose.scale * k, (self.pose.centre + shift) * k - shift)
+        pose = HeadPose(self.pose.rotation, self.pose.scale * k, (self.pose.center + shift) * k - shift)
         return replace(self, image=image, landmarks=(self.landmarks + shift) * k - shift, pose=pose)

@@ -111,8 +111,8 @@ def _measured(landmarks: np.ndarray, times: np.ndarray) -> tuple[Motion, np.ndar
     """-> Motion, neutral points, number of people."""
     seen = np.flatnonzero(~np.isnan(landmarks).any(axis=(1, 2)))
     lm = landmarks[seen].astype(np.float64)
-    _, scale, centre, shape = pose.head_fixed(lm)  # against the mean face
-    shots = _shots(times[seen], scale, centre)
+    _, scale, center, shape = pose.head_fixed(lm)  # against the mean face
+    shots = _shots(times[seen], scale, center)
     owner = _people(shape, shots)
     numbers = np.zeros((len(seen), 70))
     neutrals: list[np.ndarray] = []
@@ -140,16 +140,16 @@ def _person(lm: np.ndarray, mean_shape: np.ndarray, shots: np.ndarray) -> tuple[
     """
     # Against this person's own face, so that no feature of theirs moves the pose.
     own = np.median(mean_shape, axis=0)
-    rotation, scale, centre, shape = pose.head_fixed(lm, own)
-    unit, origin = pose.eye_distance(own), pose.eye_centre(own)
-    centre = centre + scale[:, None] * np.einsum("tij,j->ti", rotation, origin)
+    rotation, scale, center, shape = pose.head_fixed(lm, own)
+    unit, origin = pose.eye_distance(own), pose.eye_center(own)
+    center = center + scale[:, None] * np.einsum("tij,j->ti", rotation, origin)
     scale, shape = scale * unit, (shape - origin) / unit
 
     neutral = expression.neutral_points(shape)
     exp = shape[:, LANDMARK_OF] - neutral
     right, left = (np.linalg.norm(neutral[u] - neutral[v]) for u, v in ((12, 13), (14, 15)))  # upper, lower
     exp[:, LIDS] *= LID_APERTURE / np.array([right, right, left, left])[:, None]
-    pivot = centre + scale[:, None] * np.einsum("tij,j->ti", rotation, NECK_PIVOT)
+    pivot = center + scale[:, None] * np.einsum("tij,j->ti", rotation, NECK_PIVOT)
     t = np.zeros((len(lm), 3))  # t[2] stays 0: not to be seen in a picture
     size = np.ones(len(lm))
     for shot in np.unique(shots):
@@ -180,9 +180,9 @@ def _at_rest(places: np.ndarray, unit: float) -> np.ndarray:
     return np.argsort(np.linalg.norm(places - core, axis=1))[: max(1, len(places) // 3)]
 
 
-def _shots(times: np.ndarray, scale: np.ndarray, centre: np.ndarray) -> np.ndarray:
+def _shots(times: np.ndarray, scale: np.ndarray, center: np.ndarray) -> np.ndarray:
     """(T,) a number for each frame that grows by one wherever the picture was cut."""
-    moved = np.linalg.norm(np.diff(centre[:, :2], axis=0), axis=1) / np.minimum(scale[1:], scale[:-1])
+    moved = np.linalg.norm(np.diff(center[:, :2], axis=0), axis=1) / np.minimum(scale[1:], scale[:-1])
     ratio = np.exp(np.abs(np.diff(np.log(scale))))
     cut = (moved > JUMP) | (ratio > RESIZED) | (np.diff(times) > AWAY)
     return np.concatenate([[0], np.cumsum(cut)])
@@ -197,7 +197,7 @@ def _people(shape: np.ndarray, shots: np.ndarray) -> np.ndarray:
         inside = shots == shot
         if inside.sum() >= SHORT:
             usual = np.median(shape[inside], axis=0)
-            usual = ((usual - pose.eye_centre(usual)) / pose.eye_distance(usual))[pose.STABLE, :2]
+            usual = ((usual - pose.eye_center(usual)) / pose.eye_distance(usual))[pose.STABLE, :2]
             apart = [float(np.sqrt(((usual - face) ** 2).sum(axis=1).mean())) for face in known]
             if not known or min(apart) > STRANGER:
                 known.append(usual)

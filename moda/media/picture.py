@@ -42,7 +42,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     """JPEG, PNG, WebP, HEIC, AVIF, TIFF, BMP, GIF, JPEG 2000, ... -> (H, W, 3) uint8 RGB.
 
     Turned upright as its EXIF tag says, whatever the format; colors converted to sRGB as its ICC profile says;
-    transparent parts lie on white; grey, CMYK, LAB, float and 16 bit pictures are converted. Of an animation or a
+    transparent parts lie on white; gray, CMYK, LAB, float and 16 bit pictures are converted. Of an animation or a
     file of several pages the first picture, with a logged line.
     Errors: ModaError if the file is missing, a folder, empty, no picture, damaged, below 64 pixels a side or above
     50 megapixels.
@@ -161,8 +161,8 @@ def _rgb(image: Image) -> np.ndarray:
         values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
         most = values.max(initial=0)
         top = 1.0 if most <= 1 else 255.0 if most <= 255 else 65535.0 if most <= 65535 else most
-        grey = np.round(255 * np.clip(values / top, 0, 1)).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
+        gray = np.round(255 * np.clip(values / top, 0, 1)).astype(np.uint8)
+        return np.repeat(gray[..., None], 3, axis=2)
     alpha = None
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -1,7 +1,7 @@
 """The explicit space: 21 named points of the face, measured by landmarks.
 
-Head-fixed frame: origin midway between the eyes' centres, x to the picture's right, y down, z away from
-the camera (so the nose tip has z < 0); unit: the distance between the eyes' centres (the mean of each eye's
+Head-fixed frame: origin midway between the eyes' centers, x to the picture's right, y down, z away from
+the camera (so the nose tip has z < 0); unit: the distance between the eyes' centers (the mean of each eye's
 two corners). An offset is taken from the person's neutral face: lips closed, eyes open and looking ahead.
 Head pose beside it: pitch > 0 looks up, yaw > 0 turns to the picture's right, roll > 0 tilts clockwise as seen.
 """
@@ -40,7 +40,7 @@ POINTS: dict[str, int] = {
     "iris_left": 473,
     "brow_right": 105,
     "brow_left": 334,
-    "brow_centre": 9,
+    "brow_center": 9,
 }
 NAMES = tuple(POINTS)
 LANDMARK_OF = np.array(list(POINTS.values()))  # (21,)

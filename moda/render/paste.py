@@ -27,7 +27,7 @@ class Crop:
 
     @classmethod
     def square(cls, left: float, top: float, side: float, size: int) -> Crop:
-        """The upright square with this corner and side (pixels of the picture); pixel centres lie at +0.5."""
+        """The upright square with this corner and side (pixels of the picture); pixel centers lie at +0.5."""
         k = size / side
         shift = [(0.5 - left) * k - 0.5, (0.5 - top) * k - 0.5]
         return cls(np.array([[k, 0, shift[0]], [0, k, shift[1]]]), size)

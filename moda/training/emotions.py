@@ -22,21 +22,21 @@ ACTIONS: dict[str, dict[str, tuple[float, float, float]]] = {
         "lip_corner": (0.06, -0.07, 0.03), "lid_lower": (0, -0.015, 0), "lid_upper": (0, 0.01, 0), "lips": (0, -0.01, 0.02),
     },
     "sadness": {  # inner brows raised, corners down
-        "lip_corner": (-0.01, 0.055, 0), "brow_centre": (0, -0.045, 0), "brow": (0, -0.01, 0), "lid_upper": (0, 0.03, 0),
+        "lip_corner": (-0.01, 0.055, 0), "brow_center": (0, -0.045, 0), "brow": (0, -0.01, 0), "lid_upper": (0, 0.03, 0),
     },
     "surprise": {  # brows and upper lids raised
-        "brow": (0, -0.11, 0), "brow_centre": (0, -0.09, 0), "lid_upper": (0, -0.035, 0), "jaw": (0, 0.04, 0),
+        "brow": (0, -0.11, 0), "brow_center": (0, -0.09, 0), "lid_upper": (0, -0.035, 0), "jaw": (0, 0.04, 0),
     },
     "fear": {  # brows raised and drawn together, lids tight, lips stretched
-        "brow": (-0.02, -0.06, 0), "brow_centre": (0, -0.07, 0), "lid_upper": (0, -0.03, 0), "lid_lower": (0, -0.01, 0),
+        "brow": (-0.02, -0.06, 0), "brow_center": (0, -0.07, 0), "lid_upper": (0, -0.03, 0), "lid_lower": (0, -0.01, 0),
         "lip_corner": (0.035, 0.02, 0),
     },
     "anger": {  # brows lowered, lids tight, lips pressed
-        "brow": (-0.025, 0.055, 0), "brow_centre": (0, 0.055, 0), "lid_upper": (0, 0.012, 0), "lid_lower": (0, -0.015, 0),
+        "brow": (-0.025, 0.055, 0), "brow_center": (0, 0.055, 0), "lid_upper": (0, 0.012, 0), "lid_lower": (0, -0.015, 0),
         "lip_corner": (-0.015, 0.01, 0),
     },
     "disgust": {  # nose wrinkled, upper lip raised
-        "brow": (0, 0.035, 0), "brow_centre": (0, 0.045, 0), "lid_lower": (0, -0.025, 0), "lid_upper": (0, 0.02, 0),
+        "brow": (0, 0.035, 0), "brow_center": (0, 0.045, 0), "lid_lower": (0, -0.025, 0), "lid_upper": (0, 0.02, 0),
         "nose": (0, -0.015, 0), "lips": (0, -0.02, 0), "lip_corner": (0.01, 0.02, 0),
     },
     "contempt": {  # one corner tightened and raised
@@ -59,7 +59,7 @@ def offset(emotion: str) -> np.ndarray:
                 exp[INDEX[point]] += (0, y, z)
         elif name in INDEX:
             exp[INDEX[name]] += (
-                out if "left" in name else 0 if name in ("nose", "jaw", "brow_centre") else -out,
+                out if "left" in name else 0 if name in ("nose", "jaw", "brow_center") else -out,
                 y,
                 z,
             )

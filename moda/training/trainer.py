@@ -79,7 +79,7 @@ class Trainer:
         try:
             from accelerate import Accelerator
         except ImportError as error:
-            raise ModaError('training needs accelerate: pip install "moda[train]"') from error
+            raise ModaError('training needs accelerate: pip install "moda-talkinghead[train]"') from error
         torch.set_num_threads(config.threads)
         torch.set_flush_denormal(
             True

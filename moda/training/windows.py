@@ -1,6 +1,6 @@
 """Windows of motion to train a generator on: real ones, and others put together from speech and real heads.
 
-A window's lips are those that the speech encoder hears, with a real mouth's amplitude (docs/training.md says why);
+A window's lips are those that the speech encoder predicts, with a real mouth's amplitude (docs/training.md says why);
 the rest of the face and the head are a filmed person's: of the same clip, or, for speech without a face, of that
 stretch of a clip whose loudness goes most like the speech's, so that nods keep falling on stresses.
 """
@@ -84,7 +84,7 @@ def make_clip(
 
 
 def make_speech(wave: np.ndarray, encoder, voice: bool = True) -> Speech:
-    """voice False: a noise; its lips are at rest, whatever the encoder heard."""
+    """voice False: a noise; its lips are at rest, whatever the encoder predicted."""
     features = np.concatenate(list(encoder.encode([wave])))
     lips = _shown(encoder, features)
     return Speech(features, loudness(wave, len(features)), lips if voice else np.zeros_like(lips))
@@ -134,7 +134,7 @@ def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
 
 @dataclass
 class Window:
-    """What one training example is made of; motion is not yet normalised.
+    """What one training example is made of; motion is not yet normalized.
 
     previous (70,), motion (N, 70), features (N, layers, width), identity (63,), emotion: row of the table,
     known (N,) bool: frames that exist

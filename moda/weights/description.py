@@ -8,7 +8,7 @@ kind is one class, and its place in `Encoder`, `Generator` or `Renderer`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -103,6 +103,8 @@ class LivePortraitRenderer(Part):
 
 Encoder = Annotated[SpeechEncoder | HubertEncoder | WhisperEncoder, Field(discriminator="name")]
 Generator = MotionGenerator
+DEFAULT_RENDERER = "mesh"
+MODEL_RENDERERS = {"mesh": MeshRenderer, "liveportrait": LivePortraitRenderer}
 Renderer = Annotated[MeshRenderer | LivePortraitRenderer, Field(discriminator="name")]
 
 
@@ -131,8 +133,5 @@ class Description(BaseModel):
         """The same model with another renderer. Errors: a ModaError that lists the names."""
         if name is None:
             return self
-        kinds = {
-            kind.model_fields["name"].annotation.__args__[0]: kind for kind in get_args(get_args(Renderer)[0])
-        }
-        validation.check_choice("renderer", name, tuple(kinds))
-        return self.model_copy(update={"renderer": kinds[name](name=name)})
+        validation.check_choice("renderer", name, tuple(MODEL_RENDERERS))
+        return self.model_copy(update={"renderer": MODEL_RENDERERS[name](name=name)})

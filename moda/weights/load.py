@@ -13,6 +13,7 @@ import numpy as np
 
 from moda.errors import ModaError
 from moda.media.files import whole
+from moda.weights.description import DEFAULT_RENDERER
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -103,7 +104,7 @@ def save_model(
     model: MotionTransformer,
     statistics: Statistics,
     encoder: Path,
-    renderer: str = "mesh",
+    renderer: str = DEFAULT_RENDERER,
 ) -> Path:
     """Write a model folder in half precision, with the speech encoder of the folder `encoder` beside it."""
     import torch

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from moda.bench.timing import Row, timed
 from moda.constants import KEYPOINTS
+from moda.packed import PackedLinear
 from moda.render.liveportrait import cost
 from moda.render.liveportrait.appearance import CHANNELS, DEPTH
 from moda.render.liveportrait.crop import INPUT
@@ -91,4 +92,5 @@ def bench(renderer: LivePortraitRenderer | None = None, runs: int = 3) -> list[R
 def matrix_speed(device: torch.device, dtype: torch.dtype = torch.float32, size: int = 1024) -> float:
     """GFLOP/s of a square matrix product, the best of eight."""
     a, b = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))
-    return 2e-9 * size**3 / min(timed(lambda: a @ b, device) for _ in range(8))
+    product = PackedLinear(b)
+    return 2e-9 * size**3 / min(timed(lambda: product(a), device) for _ in range(8))

@@ -117,7 +117,7 @@ class WideConv2d:
     def __init__(self, weight: Tensor, bias: Tensor, depth: int, channels: int) -> None:
         """channels: of the volume; those beyond the weight's count are ignored."""
         self.bias, self.taps = bias, weight.shape[-1]
-        # Folding spreads each pixel's product to its neighbours, so the taps are turned about.
+        # Folding spreads each pixel's product to its neighbors, so the taps are turned about.
         w = weight[0].flip(1, 2).reshape(-1, depth, self.taps**2).transpose(0, 1)  # (depth, in, taps)
         self.weight = F.pad(w, (0, 0, 0, channels - w.shape[1])).contiguous()
 

@@ -40,15 +40,15 @@ def crop_matrix(
     along = points[_FACE] @ axes.T
     low, high = along.min(axis=0), along.max(axis=0)
     side = (high - low).max() * scale
-    centre = (low + high) / 2 + np.array([0, shift * side])  # along the face's axes
+    center = (low + high) / 2 + np.array([0, shift * side])  # along the face's axes
     zoom = size / side
-    return np.hstack([zoom * axes, (size / 2 - zoom * centre)[:, None]])
+    return np.hstack([zoom * axes, (size / 2 - zoom * center)[:, None]])
 
 
 def input_crop(crop: Crop) -> Crop:
     """The same square at the size that F and M see."""
     k = INPUT / crop.size
-    shift = np.array([[0, 0, (k - 1) / 2]] * 2)  # pixel centres lie at +0.5
+    shift = np.array([[0, 0, (k - 1) / 2]] * 2)  # pixel centers lie at +0.5
     return replace(crop, matrix=k * crop.matrix + shift, size=INPUT)
 
 

@@ -35,9 +35,9 @@ class Decoder:
 
 def normalize(x: Tensor) -> Tensor:
     """Instance norm of (N, H, W, C), no weights."""
-    centred = x - _mean(x.float()).to(x.dtype)
-    factor = torch.rsqrt(_mean(centred.float().square()) + _EPS)
-    return centred.mul_(factor.to(x.dtype))
+    centered = x - _mean(x.float()).to(x.dtype)
+    factor = torch.rsqrt(_mean(centered.float().square()) + _EPS)
+    return centered.mul_(factor.to(x.dtype))
 
 
 def _mean(x: Tensor) -> Tensor:

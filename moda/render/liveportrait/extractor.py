@@ -89,6 +89,6 @@ class _Block:
         weight, bias = self.depthwise
         y = F.conv2d(x.movedim(-1, 1), weight, bias, padding=3, groups=len(weight)).movedim(1, -1)
         y = F.gelu(F.linear(self.norm(y), *self.up))
-        size = torch.linalg.vector_norm(y, dim=(1, 2), keepdim=True)  # global response normalisation
+        size = torch.linalg.vector_norm(y, dim=(1, 2), keepdim=True)  # global response normalization
         y = torch.addcmul(self.beta, y, 1 + self.gamma * size / (size.mean(dim=-1, keepdim=True) + _EPS))
         return x + F.linear(y, *self.down)

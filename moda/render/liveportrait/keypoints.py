@@ -9,7 +9,7 @@ import numpy as np
 from moda.motion import Motion
 from moda.motion.liveportrait import KEYPOINTS, SPACE, rotation
 
-BINS = 66  # of 3 degrees, the first centred at -97.5
+BINS = 66  # of 3 degrees, the first centered at -97.5
 
 
 def degrees(bins: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class Reader:
     # -- folding --------------------------------------------------------------------------------------------
 
     def spectral(self, prefix: str, *shape: int) -> Tensor:
-        """A spectrally normalised weight, W / (u . W v), or one that was folded before."""
+        """A spectrally normalized weight, W / (u . W v), or one that was folded before."""
         if prefix + ".weight" in self.tensors:
             return self.take(prefix + ".weight", *shape)
         w = self.take(prefix + ".weight_orig", *shape).double()

@@ -130,7 +130,7 @@ def _axis(size: int) -> Tensor:
 def _sampler(axis: Tensor, shifts: Tensor) -> Tensor:
     """Linear interpolation at axis + shift as a matrix (K, size, size): zeros outside, ends at the voxels' edges.
 
-    The grid puts its ends at the outer voxels' centres, the sampling at their outer edges: so no shift is not
+    The grid puts its ends at the outer voxels' centers, the sampling at their outer edges: so no shift is not
     quite the identity. The published network was trained so.
     """
     size = len(axis)

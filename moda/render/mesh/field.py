@@ -60,20 +60,20 @@ def smoothstep(x: np.ndarray | np.floating | float) -> np.ndarray:
 
 
 def interpolate(
-    centres: np.ndarray, values: np.ndarray, at: np.ndarray, smoothing: float = 0.0
+    centers: np.ndarray, values: np.ndarray, at: np.ndarray, smoothing: float = 0.0
 ) -> np.ndarray:
-    """(K, 2) centres with values (K, M) -> (G, M) at the points `at` (G, 2).
+    """(K, 2) centers with values (K, M) -> (G, M) at the points `at` (G, 2).
 
     Radial basis r with an affine part; `smoothing` lets values differ a little rather than crease.
     """
-    k = len(centres)
+    k = len(centers)
     system = np.zeros((k + 3, k + 3))
-    system[:k, :k] = np.linalg.norm(centres[:, None] - centres[None], axis=-1) - smoothing * np.eye(k)
-    system[:k, k:] = np.column_stack([np.ones(k), centres])
+    system[:k, :k] = np.linalg.norm(centers[:, None] - centers[None], axis=-1) - smoothing * np.eye(k)
+    system[:k, k:] = np.column_stack([np.ones(k), centers])
     system[k:, :k] = system[:k, k:].T
     right = np.concatenate([values, np.zeros((3, values.shape[1]))])
     weights = np.linalg.solve(system, right).astype(np.float32)
-    squared = (at**2).sum(1)[:, None] + (centres**2).sum(1)[None] - 2 * at @ centres.T
+    squared = (at**2).sum(1)[:, None] + (centers**2).sum(1)[None] - 2 * at @ centers.T
     distance = np.sqrt(np.maximum(0, squared), dtype=np.float32)
     return distance @ weights[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ weights[k:]
 
@@ -105,8 +105,8 @@ class Field:
         self.nodes = -(-size // self.step) + 2
         line = _line(slice(0, self.nodes), self.step)
         self.pixels = np.stack(np.meshgrid(line, line), axis=-1)  # (N, N, 2)
-        units = (self.pixels - pose.centre[:2]) / pose.scale  # eye distances in the picture
-        place = ((pose.place(shape)[:, :3] - pose.centre) / pose.scale).astype(np.float64)
+        units = (self.pixels - pose.center[:2]) / pose.scale  # eye distances in the picture
+        place = ((pose.place(shape)[:, :3] - pose.center) / pose.scale).astype(np.float64)
 
         depth = self._depth(units, place, shape, pose)
         x = np.concatenate([units, depth[..., None]], axis=-1)
@@ -165,7 +165,7 @@ class Field:
             np.array([[x, y, 0.3] for x in (low[0], high[0]) for y in (low[1], high[1])]) @ pose.rotation.T
         )
         box = np.concatenate([corners[:, :2].min(0), corners[:, :2].max(0)]) * pose.scale
-        box = (box + np.tile(pose.centre[:2], 2)) / self.step + 1
+        box = (box + np.tile(pose.center[:2], 2)) / self.step + 1
         x0, y0 = np.clip(np.floor(box[:2]).astype(int), 0, self.nodes - 2)
         x1, y1 = np.clip(np.ceil(box[2:]).astype(int), 2, self.nodes)
         self.box = slice(y0, y1), slice(x0, x1)
@@ -191,7 +191,7 @@ class Field:
         # The lower field is another one about the mouth only.
         mouth = np.concatenate([place[LIP_UPPER, :2], place[LIP_LOWER, :2]])
         around = np.concatenate([mouth.min(0) - AROUND_MOUTH, mouth.max(0) + AROUND_MOUTH])
-        within = (np.tile(pose.centre[:2], 2) + around * pose.scale) / self.step + 1
+        within = (np.tile(pose.center[:2], 2) + around * pose.scale) / self.step + 1
         u0, v0 = np.clip(np.floor(within[:2]).astype(int), [x0, y0], [x1 - 1, y1 - 1])
         u1, v1 = np.clip(np.ceil(within[2:]).astype(int), [u0 + 1, v0 + 1], [x1, y1])
         self.mouth = slice(v0, v1), slice(u0, u1)

@@ -38,7 +38,7 @@ def framing(source: Source, size: int) -> Crop:
     height, width = source.image.shape[:2]
     side = SIDE * source.pose.scale
     side = min(side, max(min(height, width), TIGHTEST * source.pose.scale))
-    corner = source.pose.centre[:2] - [0.5 * side, EYE_LINE * side]
+    corner = source.pose.center[:2] - [0.5 * side, EYE_LINE * side]
     room = np.array([width, height]) - side
     corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), corner)
     return Crop.square(float(corner[0]), float(corner[1]), side, size)
@@ -102,7 +102,7 @@ class MeshRenderer:
             source.pose.rotation,
             source.pose.scale * crop.scale,
             np.array(
-                [*crop.points(source.pose.centre[:2]), source.pose.centre[2] * crop.scale], dtype=np.float32
+                [*crop.points(source.pose.center[:2]), source.pose.center[2] * crop.scale], dtype=np.float32
             ),
         )
         points = pose.place(source.shape)[:, :2]
