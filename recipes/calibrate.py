@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from moda.audio.mel import LogMel
-from moda.audio.speech import Calibration, SpeechConfig, SpeechEncoder, SpeechNet
+from moda.audio.speech import Calibration, SpeechEncoder
+from moda.audio.speech_net import SpeechConfig, SpeechNet
 from recipes.encoder import run
 from recipes.lips import NEVER, Ridge, Take, amplitudes, gap, leave_out, load_people, score, width
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.audio.mel import BANDS, FLOOR, HOP, PER_FRAME, WINDOW, LogMel
-from moda.audio.speech import SILENCE, SpeechConfig, SpeechNet
+from moda.audio.speech_net import SILENCE, SpeechConfig, SpeechNet
 from moda.constants import SAMPLES_PER_FRAME
 from moda.training.trainer import Trainer, TrainerConfig
 from recipes import augment

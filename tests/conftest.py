@@ -100,7 +100,8 @@ def tiny(tmp_path_factory) -> Path:
     """A model's folder like the embedded one, but small and untrained: the path is real, the performance is noise."""
     import torch
 
-    from moda.audio.speech import Calibration, SpeechConfig, SpeechEncoder, SpeechNet
+    from moda.audio.speech import Calibration, SpeechEncoder
+    from moda.audio.speech_net import SpeechConfig, SpeechNet
     from moda.constants import MOTION_DIM
     from moda.generator.model import MotionTransformer
     from moda.generator.statistics import Statistics

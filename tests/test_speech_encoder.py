@@ -141,7 +141,7 @@ def test_noise_does_not_move_the_mouth(encoder, level):
 def test_the_network_seen_at_once_is_the_stream(encoder):
     """The kept state gives what one pass over the whole sound gives."""
     from moda.audio.mel import BANDS, PER_FRAME, LogMel
-    from moda.audio.speech import SILENCE
+    from moda.audio.speech_net import SILENCE
 
     wave = babble(2.0)
     before, after = encoder.net.config.context

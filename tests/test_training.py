@@ -14,7 +14,7 @@ from moda.motion.explicit import INDEX, LID_APERTURE, LIDS, lip_gap
 from moda.training import config as configs
 from moda.training import emotions
 from moda.training.dataset import Found, best_lag, items, stretches
-from moda.training.generator import GeneratorConfig, GeneratorTask
+from moda.training.generator import FlowModule, GeneratorConfig, GeneratorTask
 from moda.training.trainer import Trainer, TrainerConfig
 from moda.training.windows import Clip, Speech, Windows, whole_blinks
 
@@ -190,3 +190,13 @@ def test_a_report_says_what_was_refused(tmp_path):
     ]
     page = dataset_report(tmp_path, found).read_text()
     assert "1 clips of 1 people" in page and "shorter than 2 s" in page
+
+
+def test_a_model_is_taken_up_with_every_weight():
+    """What a fine-tuning starts from can be trained, and says what the shipped model says."""
+    from moda.training.train import generator_of
+
+    generator = generator_of("embedded")
+    names = {name for name, _ in generator.model.named_parameters()}
+    assert any("mlp.fc1.weight" in name for name in names) and generator.config.steps <= 4
+    FlowModule(generator.config).model.load_state_dict(generator.model.state_dict())

@@ -16,148 +16,30 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from moda.audio.encoder import encode
-from moda.audio.mel import BANDS, FLOOR, PER_FRAME, LogMel
+from moda.audio.mel import BANDS, PER_FRAME, LogMel
+from moda.audio.speech_net import (
+    CHUNK,
+    INNER_PAIRS,
+    LIP_POINTS,
+    MEL_MEAN,
+    MEL_STD,
+    SILENCE,
+    Heard,
+    SpeechConfig,
+    SpeechNet,
+    Steps,
+    packed,
+)
 from moda.constants import KEYPOINTS
 from moda.errors import ModaError
 from moda.media.files import whole
 
-# of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
-MEL_MEAN, MEL_STD = -8.0, 3.5
-SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
-LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
-INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
-CHUNK = 4  # video frames that go through the net together
 LOUD_BANDS = 10  # of the log-mel that stands beside the learned features
 BILABIAL = (1, 2)  # classes of sounds that are made with closed lips: p and b, m
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
-
-
-@dataclass(frozen=True)
-class SpeechConfig:
-    """Every number of the architecture.
-
-    stem:    channels at 50 frames a second
-    width:   channels at 25 frames a second
-    behind, ahead: how many video frames each block looks back and ahead
-    hidden:  numbers from which everything is predicted linearly
-    directions: of the teacher's features, the most important first
-    phones:  classes of sounds, predicted 50 times a second
-    """
-
-    stem: int
-    width: int
-    behind: tuple[int, ...]
-    ahead: tuple[int, ...]
-    hidden: int
-    directions: int
-    phones: int
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "behind", tuple(self.behind))
-        object.__setattr__(self, "ahead", tuple(self.ahead))
-        if len(self.behind) != len(self.ahead):
-            raise ValueError(
-                f"speech encoder: {len(self.behind)} blocks look back, but {len(self.ahead)} ahead"
-            )
-
-    @property
-    def context(self) -> tuple[int, int]:
-        """Video frames that an output needs before and after its own; the stem takes one on each side."""
-        return 1 + sum(self.behind), 1 + sum(self.ahead)
-
-
-class Norm(nn.Module):
-    """Root mean square over channels, moment by moment: (B, T, C) -> same."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, 1e-5)
-
-
-class Block(nn.Module):
-    """x + MLP of x now, `behind` frames ago and `ahead` frames on: (B, T, C) -> (B, T - behind - ahead, C)."""
-
-    def __init__(self, channels: int, behind: int, ahead: int) -> None:
-        super().__init__()
-        self.offsets = (0, behind, behind + ahead) if ahead else (0, behind)
-        self.behind = behind
-        self.norm = Norm(channels)
-        self.mix = nn.Linear(len(self.offsets) * channels, channels)
-        self.out = nn.Linear(channels, channels)
-
-    @property
-    def field(self) -> int:
-        """Frames that the input is longer than the output."""
-        return self.offsets[-1]
-
-    def forward(self, x: Tensor) -> Tensor:
-        n = x.shape[1] - self.field
-        h = self.norm(x)
-        h = torch.cat([h[:, o : o + n] for o in self.offsets], dim=-1)
-        h = self.out(F.gelu(self.mix(h), approximate="tanh"))
-        return x[:, self.behind : self.behind + n] + h
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What the network tells of each frame.
-
-    directions (B, T, D) of the teacher, unit variance; lips (B, T, 33) of filmed people and jaw (B, T, 1) of the
-    blendshape performer, both in units of their deviation; voice (B, T, 1) logit; phones (B, T, 2, classes) logits.
-    """
-
-    hidden: Tensor
-    directions: Tensor
-    lips: Tensor
-    jaw: Tensor
-    voice: Tensor
-    phones: Tensor
-
-
-class SpeechNet(nn.Module):
-    """Log-mel -> all predictions; no padding inside: the caller gives the context."""
-
-    def __init__(self, config: SpeechConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.fast = nn.Conv1d(BANDS, config.stem, 6, stride=2)  # 100 -> 50 frames a second
-        self.slow = nn.Conv1d(config.stem, config.width, 4, stride=2)  # -> 25
-        self.blocks = nn.ModuleList(
-            Block(config.width, behind, ahead) for behind, ahead in zip(config.behind, config.ahead)
-        )
-        self.norm = Norm(config.width)
-        self.hidden = nn.Linear(config.width, config.hidden)
-        self.directions = nn.Linear(config.hidden, config.directions)
-        self.lips = nn.Linear(config.hidden, LIP_POINTS * 3)
-        self.jaw = nn.Linear(config.hidden, 1)
-        self.voice = nn.Linear(config.hidden, 1)
-        self.phones = nn.Linear(config.hidden, 2 * config.phones)
-
-    def stem(self, mel: Tensor) -> Tensor:
-        """(B, 4 (T + 2), 80) log-mel -> (B, T, width)."""
-        x = ((mel - MEL_MEAN) / MEL_STD).transpose(1, 2)
-        return self.slow(F.gelu(self.fast(x), approximate="tanh")).transpose(1, 2)
-
-    def heads(self, x: Tensor) -> Heard:
-        hidden = F.gelu(self.hidden(self.norm(x)), approximate="tanh")
-        phones = self.phones(hidden).unflatten(-1, (2, -1))
-        return Heard(
-            hidden, self.directions(hidden), self.lips(hidden), self.jaw(hidden), self.voice(hidden), phones
-        )
-
-    def forward(self, mel: Tensor) -> Heard:
-        """(B, 4 (behind + T + ahead), 80) log-mel -> T frames."""
-        x = self.stem(mel)
-        for block in self.blocks:
-            x = block(x)
-        return self.heads(x)
 
 
 @dataclass(frozen=True)
@@ -202,36 +84,6 @@ class Calibration:
         )
 
 
-class Steps:
-    """The network's state on its way through one sound: CHUNK frames of log-mel in, as many frames told.
-
-    The last frames of every block's input are kept, so that each frame is computed once. A frame comes out when
-    `ahead` more have gone in; what was before the first is silence.
-    """
-
-    def __init__(self, net: SpeechNet) -> None:
-        self.net = net
-        silence = torch.full((1, (2 + CHUNK) * PER_FRAME, BANDS), SILENCE)
-        self.mel = silence[:, : 2 * PER_FRAME]
-        still = net.stem(silence)[:, :1]  # silence for ever, block by block
-        self.held: list[Tensor] = []
-        self.blocks = [block for block in net.blocks if isinstance(block, Block)]
-        for block in self.blocks:
-            self.held.append(still.expand(-1, block.field, -1))
-            still = block(still.expand(-1, block.field + 1, -1))
-
-    def push(self, mel: Tensor) -> Heard:
-        """(1, 4 CHUNK, 80) -> Heard of CHUNK frames, those `ahead` frames ago."""
-        mel = torch.cat([self.mel, mel], dim=1)
-        self.mel = mel[:, -2 * PER_FRAME :]
-        x = self.net.stem(mel)
-        for i, block in enumerate(self.blocks):
-            x = torch.cat([self.held[i], x], dim=1)
-            self.held[i] = x[:, -block.field :]
-            x = block(x)
-        return self.net.heads(x)
-
-
 class SpeechEncoder:
     """Sound -> (T, 1, width) features of about unit variance: the teacher's main directions, loudness in LOUD_BANDS
     bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn. Sound goes
@@ -242,6 +94,7 @@ class SpeechEncoder:
 
     def __init__(self, net: SpeechNet, calibration: Calibration) -> None:
         self.net = net.eval().requires_grad_(False)
+        self.running = packed(self.net)
         self.calibration = calibration
         self.width = calibration.directions + LOUD_BANDS + 3 + 3 * LIP_POINTS
         self._mean = torch.tensor(calibration.lip_mean)
@@ -357,7 +210,7 @@ class SpeechStream:
         self._encoder = encoder
         self._mel = LogMel().stream()
         with torch.inference_mode():
-            self._steps = Steps(encoder.net)
+            self._steps = Steps(encoder.running)
         ahead = encoder.net.config.context[1]
         lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
         self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)

@@ -25,7 +25,9 @@ HOP = 4  # frames of sound pushed at once
 START = 0.46  # seconds of sound with which an utterance begins: what the encoder waits for, so that it does not stop
 GRACE = 0.25  # seconds without sound after which an utterance that nobody ended is taken as ended
 LATE = 0.12  # seconds behind the clock from which pictures are thinned out
-LOST = 0.5  # seconds behind the clock that are not caught up: the clock is set anew
+LOST = (
+    3.0  # seconds behind the clock up to which frames are made good in haste; beyond, the clock is set anew
+)
 MAX_WAITING = 300.0  # seconds of sound that may wait
 
 

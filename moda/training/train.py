@@ -15,6 +15,9 @@ import numpy as np
 
 from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
+from moda.generator.generator import Generator
+from moda.generator.model import MotionTransformer
+from moda.generator.statistics import Statistics
 from moda.media.files import whole
 from moda.training.config import RunConfig, load
 from moda.training.dataset import SOUND, Item, items
@@ -50,13 +53,13 @@ def finetune(
     The lips become the person's own, the head moves as theirs does. Writes OUT/dataset, OUT/config.json and the run.
     Errors: ModaError for videos that cannot be used, or a model of another space or encoder.
     """
-    from moda.pipeline import TalkingHead
     from moda.training.dataset import prepare
     from moda.weights import resolve
+    from moda.weights.description import Description
 
     person = "finetuned"
     prepare(videos, out / "dataset", people={p.name: person for p in videos})
-    network = TalkingHead.from_pretrained(model).generator.config
+    network = Description.read(resolve(model)).generator.config
     config = RunConfig(
         out=out,
         data=[out / "dataset"],
@@ -107,13 +110,23 @@ def task_of(config: RunConfig) -> GeneratorTask:
     if not known:
         raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")
     windows = Windows(known, speech, silent, config.network, config.generator.real_part)
-    initial = None
-    if config.initial:
-        from moda.pipeline import TalkingHead
-
-        initial = TalkingHead.from_pretrained(config.initial).generator
+    initial = generator_of(config.initial) if config.initial else None
     held = [clip for clip in clips if clip.person in config.hold_out]
     return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial)
+
+
+def generator_of(name_or_folder: str) -> Generator:
+    """A model's generator as it is trained: every weight a parameter, none packed for speed."""
+    from moda.weights import resolve
+    from moda.weights.description import Description
+    from moda.weights.load import read_tensors, strict_load
+
+    folder = resolve(name_or_folder)
+    part = Description.read(folder).generator
+    model = MotionTransformer(part.config)
+    weights = folder / "generator.safetensors"
+    strict_load(model, read_tensors(weights), str(weights))
+    return Generator(model, Statistics(np.array(part.mean), np.array(part.std)))
 
 
 def _clip(item: Item, encoder: Any, own_lips: float) -> Clip:

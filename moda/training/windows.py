@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moda.audio.speech import INNER_PAIRS
+from moda.audio.speech_net import INNER_PAIRS
 from moda.constants import FPS, KEYPOINTS, MOTION_DIM, SAMPLES_PER_FRAME
 from moda.generator.config import ModelConfig
 from moda.motion.explicit import LID_APERTURE, LIDS, MIRROR, MOUTH
