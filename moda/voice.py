@@ -8,6 +8,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -51,33 +53,61 @@ class Voice:
         elif not str(self.url).startswith(("http://", "https://")):
             raise ModaError(f"the voice's address {self.url!r} must begin with http:// or https://")
 
-    def say(self, text: str) -> Iterator[np.ndarray]:
-        """Sentence by sentence: (n,) float32 mono 16 kHz. Errors: ModaError for no text, or a voice that fails."""
+    def say(self, text: str, stop: threading.Event | None = None) -> Iterator[np.ndarray]:
+        """Sentence by sentence: (n,) float32 mono 16 kHz. Errors: ModaError for no text, or a voice that fails.
+
+        stop: once it is set, a command that runs is killed.
+        """
         from moda.audio.decode import read_audio
 
         sentences = [part.strip() for part in SENTENCE.split(text) if part.strip()]
         if not sentences:
             raise ModaError("there is no text to say")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ModaError("the text to say is no valid Unicode") from error
+        stop = stop or threading.Event()
         for sentence in sentences:
             for start in range(0, len(sentence), MAX_TEXT):
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "speech.wav"
-                    speak = self._by_command if self.command else self._by_address
-                    speak(sentence[start : start + MAX_TEXT], path)
-                    yield read_audio(path)
+                    part = sentence[start : start + MAX_TEXT]
+                    if self.command:
+                        self._by_command(part, path, stop)
+                    else:
+                        self._by_address(part, path)
+                    try:
+                        wave = read_audio(path)
+                    except ModaError as error:
+                        said = str(error).replace(str(path), "the file that it wrote")
+                        raise ModaError(
+                            f"the voice {self.command or self.url!r} cannot be heard: {said}"
+                        ) from error
+                    yield wave
 
-    def _by_command(self, text: str, path: Path) -> None:
+    def _by_command(self, text: str, path: Path, stop: threading.Event) -> None:
         words = _words(str(self.command))
         by_argument = any("{text}" in word for word in words)
         words = [word.replace("{out}", str(path)).replace("{text}", text) for word in words]
-        try:
-            done = subprocess.run(
-                words, input=None if by_argument else text.encode(), capture_output=True, timeout=TIMEOUT
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise ModaError(f"the voice command {words[0]!r} failed: {error}") from error
-        if done.returncode or not path.exists():
-            said = done.stderr.decode(errors="replace").strip().splitlines()
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as told:
+            given.write(b"" if by_argument else text.encode())
+            given.seek(0)
+            try:
+                process = subprocess.Popen(words, stdin=given, stdout=subprocess.DEVNULL, stderr=told)
+            except (OSError, ValueError) as error:
+                raise ModaError(f"the voice command {words[0]!r} failed: {error}") from error
+            began = time.monotonic()
+            while process.poll() is None:
+                if stop.wait(0.01) or time.monotonic() - began > TIMEOUT:
+                    process.kill()
+                    process.wait()
+                    raise ModaError(
+                        f"the voice command {words[0]!r} was ended; it has {TIMEOUT:.0f} s a sentence"
+                    )
+            told.seek(0)
+            said = told.read().decode(errors="replace").strip().splitlines()
+        if process.returncode or not path.is_file():
             raise ModaError(
                 f"the voice command {words[0]!r} failed: {said[-1] if said else 'it wrote nothing'}"
             )

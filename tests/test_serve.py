@@ -134,6 +134,22 @@ def test_an_interrupt_empties_every_queue(character, wave):
     assert live.waiting == 0 and live.counts.interrupt < 0.1
 
 
+def test_two_utterances_back_to_back_are_two(character, wave):
+    sent = []
+
+    def script(live, now):
+        if now > 0.5 and not sent:
+            sent.append(now)
+            for start in (0, 16_000):
+                live.append(wave[start : start + 16_000])
+                live.commit()
+            live.commit()  # the end of nothing
+
+    frames, events, _ = play(character, 5, script)
+    assert [event.kind for _, event in events] == ["started", "done"] * 2
+    assert sum(frame.speaking for _, frame in frames) == 50
+
+
 def test_a_microphone_that_stops_is_taken_for_the_end(character, wave):
     taken = [0]
 
@@ -397,6 +413,7 @@ def test_clients_that_vanish_leave_nothing(server):
         ("GET", "/portraits/..%2f..%2fetc%2fpasswd", {}, 404),
         ("POST", "/offer", {"content": b"{"}, 400),
         ("POST", "/offer", {"json": []}, 400),
+        ("POST", "/offer", {"content": b"[" * 100_000}, 400),
         ("POST", "/offer", {"json": {}}, 400),
         ("POST", "/offer", {"json": {"sdp": "v=0", "portrait": "nobody"}}, 404),
         ("POST", "/offer", {"json": {"sdp": "v=0\r\nnonsense", "portrait": "OWN"}}, 400),
@@ -448,6 +465,9 @@ def test_bad_requests_are_told(server, method, path, options, status):
         '{"type": "session.update", "session": {"lips": 100}}',
         '{"type": "session.update", "session": {"emotion": "bored"}}',
         '{"type": "session.update", "session": {"gaze": [1]}}',
+        '{"type": "session.update", "session": {"gaze": 5}}',
+        '{"type": "session.update", "session": {"gaze": null}}',
+        "[" * 5000,
         '{"type": "text.say", "text": ""}',
         '{"type": "text.say", "text": "hello"}',
         b"odd",
@@ -471,6 +491,74 @@ def test_bad_sessions_are_refused_in_words(server, query):
     query = {name: server.hub.own if value == "OWN" else value for name, value in query.items()}
     with server.socket(**query) as socket:
         assert json.loads(socket.recv())["type"] == "error"
+
+
+def test_a_slow_voice_holds_nobody_else_up(head, portrait, tmp_path):
+    import sys
+
+    from moda.serve.hub import Hub
+    from moda.voice import Voice
+
+    (tmp_path / "slow.py").write_text("import time; time.sleep(30)")
+    hub = Hub(
+        head, Voice(f"{sys.executable} {tmp_path / 'slow.py'} {{out}}"), size=SIZE, admission=Admission(9)
+    )
+    own = hub.add(portrait)
+    server = Server(hub)
+    try:
+        with server.socket(portrait=own) as patient, server.socket(portrait=own) as talker:
+            patient.recv()
+            talker.recv()
+            for _ in range(8):
+                talker.send(json.dumps({"type": "text.say", "text": "One. Two."}))
+            frames, until = 0, time.monotonic() + 3
+            while time.monotonic() < until:
+                frames += isinstance(patient.recv(timeout=5), bytes)
+            assert frames > 30
+    finally:
+        began = time.monotonic()
+        server.stop()
+    assert time.monotonic() - began < 10
+
+
+def test_a_signal_lets_utterances_end(portrait, tiny, wave, tmp_path):
+    import os
+    import signal
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", "moda", "serve", "--portrait", str(portrait), "--model", str(tiny),
+               "--port", "0", "--size", "128"]  # fmt: skip
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    try:
+        address = next(line for line in process.stdout if line.startswith("http")).split()[0]
+        for _ in range(100):
+            try:
+                about = httpx.get(address + "about").json()
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        key = about["portraits"][0]["id"]
+        with connect(
+            address.replace("http", "ws") + f"live?portrait={key}&rate=16000", max_size=None
+        ) as socket:
+            socket.recv()
+            socket.send((wave[:48_000] * 32767).astype("<i2").tobytes())
+            socket.send(json.dumps({"type": "input_audio_buffer.commit"}))
+            spoken, kinds = 0, []
+            for message in socket:
+                if isinstance(message, str):
+                    kinds.append(json.loads(message)["type"])
+                    continue
+                spoken += unpacked(message)[0]["speaking"]
+                if spoken == 20:
+                    process.send_signal(signal.SIGTERM)
+        assert spoken >= 74 and "response.done" in kinds
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+    assert not list(tmp_path.glob("moda-serve-*"))
 
 
 def test_a_token_guards_everything_but_the_page(head, portrait):

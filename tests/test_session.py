@@ -161,6 +161,17 @@ def test_an_interrupt_forgets_and_closes_the_lips(embedded, wave):
     assert len(again) == 25 and session.interrupt().frames == 0
 
 
+def test_lips_close_smoothly_after_a_sound_that_ends_wide_open(embedded, wave):
+    session = embedded.session()
+    gap = lip_gap(motion_of(session.push(wave)).exp)
+    at = int(gap.argmax()) + 1
+    session = embedded.session()
+    frames = session.push(wave[: at * 640]) + session.flush() + session.idle(12)
+    step = np.abs(np.diff(lip_gap(motion_of(frames).exp)))
+    assert step[at - 1 :].max() <= max(step[: at - 1].max(), 0.05)
+    assert lip_gap(motion_of(frames[-4:]).exp).max() < 0.03
+
+
 def test_reset_begins_anew(character, wave):
     session = character.session(seed=5)
     first = session.push(wave[:32_000])

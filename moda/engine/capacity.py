@@ -17,7 +17,7 @@ from moda.errors import ModaError
 if TYPE_CHECKING:
     from moda.engine.character import Character
 
-SHARE = 0.8  # of the processors' time that sessions may take; the rest is for everyone else
+SHARE = 0.5  # of the processors that sessions may take: threads of one process do not fill them all, measured
 SECONDS = 2.0  # of sound that is measured, after as much to warm up
 
 

@@ -46,7 +46,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("pose", "lips", "blink"):
             check_number(name, getattr(self, name), 0, MAX_GAIN)
-        if len(self.gaze) != 2:
+        if not isinstance(self.gaze, (tuple, list)) or len(self.gaze) != 2:
             raise ModaError(f"gaze is {self.gaze}, but must be two numbers: degrees to the right, degrees up")
         for angle in self.gaze:
             check_number("gaze", angle, -MAX_GAZE, MAX_GAZE)
@@ -87,23 +87,30 @@ class Editor:
 
     def __init__(self, own: Motion, settings: Settings) -> None:
         self.own = own
-        self._now = self._from = self._to = settings.numbers
-        self._part = EASE  # frames of the change that are done
+        self._from = self._to = settings.numbers
+        self._part = EASE  # frames since the change
 
     def change(self, settings: Settings) -> None:
-        self._from, self._to, self._part = self._now, settings.numbers, 0
+        self._from, self._to, self._part = self._at(self._part), settings.numbers, 0
+
+    def rewind(self, frames: int) -> None:
+        """As if the last `frames` frames had not been edited yet."""
+        self._part = max(0, self._part - frames)
+
+    def _at(self, part: int) -> np.ndarray:
+        """(5,) the numbers so many frames after the change."""
+        return self._from + np.float32(min(part, EASE) / EASE) * (self._to - self._from)
 
     def __call__(self, motion: Motion) -> Motion:
         if not len(motion):
             return motion
+        values: list[float] | list[np.ndarray]
         if self._part >= EASE:
             values = [float(v) for v in self._to]
         else:
-            part = np.minimum(self._part + 1 + np.arange(len(motion)), EASE) / EASE
-            track = self._from + part[:, None].astype(np.float32) * (self._to - self._from)
-            self._part += len(motion)
-            self._now = track[-1]
+            track = np.stack([self._at(self._part + 1 + i) for i in range(len(motion))])
             values = list(track.T)
+        self._part += len(motion)
         pose, lips, blink, right, up = values
         motion = motion.space.gains(motion, self.own, pose, lips, blink)
         if np.any(right) or np.any(up):
@@ -150,7 +157,9 @@ class Performance:
         """The utterance ends -> its remaining frames. A live performance may go on after it."""
         rest = self._sound.flush() if self._sound else self._silence[None][:0]
         self._sound = None
-        return self._out(join([self._stream.push(rest), self._stream.flush()]))
+        out = self._out(join([self._stream.push(rest), self._stream.flush()]))
+        self._close_mouth()  # a sound may end on an open mouth
+        return out
 
     def idle(self, frames: int) -> Motion:
         """`frames` frames of a face that hears nothing. Errors: ModaError offline, and within an utterance."""
@@ -174,7 +183,8 @@ class Performance:
             raise ModaError(f"frame {frames} is too long ago to go back to") from error
         self.frames = frames
         self._given = self._given[: len(self._given) - back]
-        self._broken, self._since = (self._given[-1] if len(self._given) else None), 0
+        self._edit.rewind(back)
+        self._close_mouth()
 
     def change(self, settings: Settings) -> None:
         """Settings for what is sampled from now on; gains and gaze come in over EASE frames."""
@@ -198,8 +208,12 @@ class Performance:
             self._given = join([self._given, motion])[-MEMORY:]
         return motion
 
+    def _close_mouth(self) -> None:
+        """From the last frame given out on."""
+        self._broken, self._since = (self._given[-1] if len(self._given) else None), 0
+
     def _closed(self, motion: Motion) -> Motion:
-        """After an interrupt the mouth goes on from where it was, over CLOSING frames."""
+        """After an utterance or an interrupt the mouth goes on from where it was, over CLOSING frames."""
         if self._broken is None or not len(motion):
             return motion
         mouth = list(motion.space.groups["mouth"])

@@ -23,6 +23,7 @@ from moda.errors import ModaError
 from moda.serve import socket
 from moda.serve.hub import MAX_PICTURE, MAX_SOUND, RETRY_AFTER, SIZES, Hub, Refused
 from moda.serve.jobs import Jobs
+from moda.serve.socket import whole
 from moda.serve.webrtc import Peers
 
 PAGE = Path(__file__).with_name("page.html")
@@ -170,7 +171,7 @@ def build(hub: Hub) -> Starlette:
             Route("/jobs/{id}/video", job_video),
             WebSocketRoute("/live", live),
         ],
-        exception_handlers={Refused: refused, ModaError: mistaken, HTTPException: other},
+        exception_handlers={Refused: refused, ModaError: mistaken, HTTPException: other, Exception: broken},
         lifespan=lifespan,
     )
     app.add_middleware(Gate, hub=hub)
@@ -231,6 +232,10 @@ async def other(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": {"message": error.detail}}, error.status_code, error.headers)
 
 
+async def broken(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": {"message": "a fault of the server's own; it is in the log"}}, 500)
+
+
 def stated(request: Request, most: int) -> None:
     """Errors: Refused where the request says that it is too long, or does not say how long it is."""
     length = request.headers.get("content-length")
@@ -257,22 +262,11 @@ async def fields(request: Request) -> dict:
     """The JSON object of a request."""
     try:
         values = json.loads(await body(request, 400_000))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(400, "a JSON object is needed") from error
     if not isinstance(values, dict):
         raise Refused(400, "a JSON object is needed")
     return values
-
-
-def whole(values: dict, name: str, default: int) -> int:
-    given = values.get(name, default)
-    try:
-        found = int(given)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise Refused(400, f"{name} must be a whole number") from error
-    if not 0 <= found < 2**63:
-        raise Refused(400, f"{name} must be a whole number of 0 or more")
-    return found
 
 
 def number(values: dict, name: str) -> float:

@@ -9,9 +9,12 @@ import secrets
 import tempfile
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,9 +75,17 @@ class Hub:
         self.counted: Counter[str] = Counter()
         self.ended = Counts()  # of sessions that are gone
         self.reader = Worker()
+        # Threads of their own: what takes long for one must not hold up the pictures of another.
+        self.pictures, self.voices, self.uploads = (
+            ThreadPoolExecutor(count, name) for count, name in ((2, "jpeg"), (8, "voice"), (2, "upload"))
+        )
         self.folder = tempfile.TemporaryDirectory(prefix="moda-serve-")
         self.closing = False
         self._preparing = asyncio.Lock()
+
+    @staticmethod
+    async def in_pool(pool: ThreadPoolExecutor, call: Callable, *args: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(pool, call, *args)
 
     # -- portraits -----------------------------------------------------------------------------
 
@@ -96,9 +107,12 @@ class Hub:
         path = Path(self.folder.name) / key
         try:
             path.write_bytes(data)
-            image = await asyncio.to_thread(self.reader.call, "moda.serve.worker:read_picture", str(path))
+            image = await self.in_pool(
+                self.uploads, self.reader.call, "moda.serve.worker:read_picture", str(path)
+            )
             entry = Entry(image, None)
-            entry.characters[self.size] = await asyncio.to_thread(self.head.prepare, image, size=self.size)
+            prepare = partial(self.head.prepare, image, size=self.size)
+            entry.characters[self.size] = await self.in_pool(self.uploads, prepare)
         except ModaError as error:
             raise Refused(422, str(error).replace(str(path), "the upload")) from error
         finally:
@@ -111,6 +125,8 @@ class Hub:
 
     async def character(self, key: str, size: int) -> Character:
         """Errors: Refused for an unknown id or size."""
+        if self.closing:
+            raise Refused(503, "the server is going down")
         entry = self.portraits.get(key)
         if entry is None:
             raise Refused(404, "there is no such portrait; upload it first")
@@ -164,6 +180,8 @@ class Hub:
         for live in list(self.sessions.values()):
             await asyncio.to_thread(live.close, True)
         self.reader.close()
+        for pool in (self.pictures, self.voices, self.uploads):
+            pool.shutdown(wait=False, cancel_futures=True)
         self.folder.cleanup()
 
     # -- seen from outside ---------------------------------------------------------------------

@@ -67,6 +67,9 @@ class Jobs:
         """Errors: Refused where too many wait."""
         if sum(job.state in ("waiting", "running") for job in self.jobs.values()) >= MAX_JOBS:
             raise Refused(503, f"{MAX_JOBS} videos are waiting already; try again later")
+        over = [old for old in self.jobs.values() if old.state in ("done", "failed")]
+        for old in over[: max(0, len(self.jobs) - MAX_JOBS + 1)]:
+            self.delete(old.id)
         key = secrets.token_hex(16)
         folder = Path(self.hub.folder.name) / f"job-{key}"
         folder.mkdir()
@@ -126,12 +129,14 @@ class Jobs:
                 )  # fmt: skip
                 await asyncio.sleep(0)
                 job.change(state="done", progress=1.0)
-            except ModaError as error:
-                message = str(error)
+            except Exception as error:  # whatever it was, the next job is waiting
+                message = str(error) if isinstance(error, ModaError) else "a fault of the server's own"
                 for path, name in zip(paths, ("the portrait", "the sound")):
                     message = message.replace(path, name)
                 if job.state == "running":
                     job.change(state="failed", message=message)
+            for path in paths:  # they are not needed any more
+                Path(path).unlink(missing_ok=True)
 
     async def _sweep(self) -> None:
         while True:

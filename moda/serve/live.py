@@ -24,6 +24,7 @@ AHEAD = 4  # frames made before they are due
 HOP = 4  # frames of sound pushed at once
 START = 0.46  # seconds of sound with which an utterance begins: what the encoder waits for, so that it does not stop
 GRACE = 0.25  # seconds without sound after which an utterance that nobody ended is taken as ended
+CALM = 2.0  # seconds without a late frame after which all pictures are drawn again
 LATE = 0.12  # seconds behind the clock from which pictures are thinned out
 LOST = (
     3.0  # seconds behind the clock up to which frames are made good in haste; beyond, the clock is set anew
@@ -77,9 +78,8 @@ class LiveSession:
         self.rate = session.rate
         self._deliver, self._clock = deliver, clock or RealClock()
         self._wake = threading.Condition()
-        self._sound: deque[np.ndarray] = deque()
+        self._sound: deque[np.ndarray | None] = deque()  # None: an utterance ends here
         self._samples = 0
-        self._ended = False  # the sound that waits ends its utterance
         self._came: float | None = None  # when the first sound of the utterance came
         self._stop_at: float | None = None  # when an interrupt was wished for
         self._changes: dict = {}
@@ -89,6 +89,8 @@ class LiveSession:
         self._speaking = False
         self._starved: float | None = None
         self._shown = -1  # index of the last frame delivered
+        self._picture: np.ndarray | None = None  # its picture
+        self._late_at: float | None = None  # when a frame was last late
         self.touched = self._clock.now()
         self._thread = threading.Thread(target=self._run, name="moda-live", daemon=True)
 
@@ -110,21 +112,20 @@ class LiveSession:
                 self._came = self._clock.now()
             self._sound.append(sound)
             self._samples += len(sound)
-            self._ended = False
             self.touched = self._clock.now()
             self._wake.notify_all()
 
     def commit(self) -> None:
         """What was appended so far is a whole utterance."""
         with self._wake:
-            self._ended = True
+            self._sound.append(None)
             self._wake.notify_all()
 
     def interrupt(self) -> None:
         """Forget all sound, close the lips; an Event "interrupted" tells what was played."""
         with self._wake:
             self._sound.clear()
-            self._samples, self._ended = 0, False
+            self._samples = 0
             self._stop_at = self._clock.now()
             self.touched = self._clock.now()
             self._wake.notify_all()
@@ -138,11 +139,11 @@ class LiveSession:
             self._changes |= settings
             self.touched = self._clock.now()
 
-    def close(self, finish: bool = False, timeout: float = 5.0) -> None:
+    def close(self, finish: bool = False, timeout: float = 8.0) -> None:
         """End the thread; finish: after what waits was spoken."""
         with self._wake:
             self._closing, self._finish = True, finish
-            self._ended = self._ended or finish
+            self._sound.append(None)
             self._wake.notify_all()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
@@ -163,6 +164,7 @@ class LiveSession:
     def _loop(self) -> None:
         zero = self._clock.now()  # when frame 0 was due
         waited = False  # for sound, since the last frame
+        behind = 0.0
         while not self._over():
             self._wishes()
             if len(self._made) < AHEAD and not self._after:
@@ -178,11 +180,11 @@ class LiveSession:
                 behind = now - (zero + frame.index / FPS)
                 if behind > 1.5 / FPS:
                     self.counts.late += 1
-                self._thin(behind)
                 if behind > LOST:
                     zero += behind
                     self.counts.resets += 1
                 self._show(frame, now)
+            self._thin(behind, now)
             if self._after and not self._made:
                 self._deliver(self._after)
                 self._after = None
@@ -196,13 +198,15 @@ class LiveSession:
 
     def _hungry(self) -> bool:
         """Within an utterance, and nothing to push."""
-        return self._speaking and not self._samples and not self._ended
+        return self._speaking and not self._sound
 
     def _wishes(self) -> None:
         with self._wake:
             changes, self._changes = self._changes, {}
             stop, self._stop_at = self._stop_at, None
-            begins = not self._speaking and self._samples and self._ready()
+            while self._sound and self._sound[0] is None and not self._speaking:
+                self._sound.popleft()  # the end of nothing
+            begins = not self._speaking and not self._after and self._samples and self._ready()
         if changes:
             self.session.set(**changes)
         if stop is not None:
@@ -221,7 +225,7 @@ class LiveSession:
             self._deliver(Event("started", {}))
 
     def _ready(self) -> bool:
-        return self._ended or self._samples >= START * self.rate
+        return any(piece is None for piece in self._sound) or self._samples >= START * self.rate
 
     def _make(self) -> None:
         """Some frames more, where there can be any."""
@@ -234,7 +238,9 @@ class LiveSession:
             self._made.extend(self.session.push(sound))
             return
         with self._wake:
-            ended = self._ended
+            ended = bool(self._sound)  # a mark is next
+            if ended:
+                self._sound.popleft()
         now = self._clock.now()
         if not ended:
             self._starved = self._starved or now
@@ -243,16 +249,14 @@ class LiveSession:
         self._starved = None
         self._made.extend(self.session.flush())
         self._speaking, self._came = False, None
-        with self._wake:
-            self._ended = False
         self._after = Event("done", {})
 
     def _take(self, samples: int) -> np.ndarray:
-        """Up to so many samples of what waits."""
+        """Up to so many samples of what waits before a mark."""
         with self._wake:
             taken: list[np.ndarray] = []
-            while samples and self._sound:
-                piece = self._sound.popleft()
+            while samples and self._sound and (piece := self._sound[0]) is not None:
+                self._sound.popleft()
                 if len(piece) > samples:
                     self._sound.appendleft(piece[samples:])
                     piece = piece[:samples]
@@ -261,17 +265,21 @@ class LiveSession:
                 self._samples -= len(piece)
             return np.concatenate(taken) if taken else np.zeros(0, np.float32)
 
-    def _thin(self, behind: float) -> None:
-        """Fewer pictures while the clock runs away."""
-        stride = 2 if behind > LATE else 1 if behind < LATE / 3 else self.session.stride
+    def _thin(self, behind: float, now: float) -> None:
+        """Fewer pictures while the clock runs away, and until CALM seconds after it did."""
+        if behind > LATE:
+            self._late_at = now
+        late = self._late_at is not None and now - self._late_at < CALM
+        stride = 2 if late else 1
         if stride != self.session.stride:
             self.session.stride = stride
             self._deliver(Event("thinned", {"pictures_a_second": FPS / stride}))
-        self.counts.thinned += stride - 1
 
     def _show(self, frame: Frame, now: float) -> None:
         if frame.speaking and self._came is not None:
             self.counts.first_frame, self._came = now - self._came, None
         self.counts.frames += 1
+        self.counts.thinned += frame.picture is self._picture
+        self._picture = frame.picture
         self._shown = frame.index
         self._deliver(frame)

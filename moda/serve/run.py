@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import secrets
 import socket
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from moda.errors import ModaError
 from moda.validation import check_choice, check_whole
+
+ENDING = 9.0  # seconds that utterances have to end when the server goes
 
 
 def run(
@@ -62,7 +67,26 @@ def run(
         build(hub), host=host, port=port, log_level="warning", ws_max_size=1 << 20, ws_ping_interval=20,
         timeout_graceful_shutdown=8, server_header=False,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+
+    class Polite(uvicorn.Server):
+        """The first signal lets utterances end, at most ENDING seconds; a second one does not wait."""
+
+        def handle_exit(self, sig: int, frame) -> None:
+            if hub.closing or not hub.sessions:
+                super().handle_exit(sig, frame)
+                return
+            hub.closing = True
+
+            def leave() -> None:
+                until = time.monotonic() + ENDING
+                while hub.sessions and time.monotonic() < until:
+                    time.sleep(0.1)
+                super(Polite, self).handle_exit(sig, frame)
+
+            threading.Thread(target=leave, daemon=True).start()
+
+    with contextlib.suppress(KeyboardInterrupt):  # the signal that ended it, passed on once it has ended
+        Polite(config).run(sockets=[listening])
 
 
 def bound(host: str, port: int) -> socket.socket:

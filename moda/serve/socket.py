@@ -15,7 +15,9 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 import struct
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,8 @@ from moda.serve.live import Event, LiveSession
 if TYPE_CHECKING:
     from moda.serve.hub import Hub
 
+log = logging.getLogger("moda.serve")
+
 QUALITY = 85  # of JPEG
 QUEUE = 50  # frames that wait for a slow reader; then pictures are left out, never sound
 SETTINGS = ("emotion", "pose", "lips", "blink", "gaze")
@@ -42,6 +46,18 @@ NAMES = {
     "thinned": "rate.thinned",
     "failed": "error",
 }
+
+
+def whole(values: dict, name: str, default: int) -> int:
+    """A whole number among a request's values. Errors: Refused."""
+    given = values.get(name, default)
+    try:
+        found = int(given)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Refused(400, f"{name} must be a whole number") from error
+    if not 0 <= found < 2**63:
+        raise Refused(400, f"{name} must be a whole number of 0 or more")
+    return found
 
 
 def message_of(event: Event) -> dict:
@@ -85,6 +101,8 @@ class Outbox:
         self._loop.call_soon_threadsafe(self._put, item)
 
     def _put(self, item: Frame | Event) -> None:
+        if isinstance(item, Event) and item.kind == "interrupted":  # a slow reader hears no more of it
+            self._items = deque(held for held in self._items if isinstance(held, Event))
         self._items.append(item if isinstance(item, Event) else (item, True))
         if len(self._items) > QUEUE:
             for i, held in enumerate(self._items):
@@ -109,6 +127,7 @@ class Control:
     def __init__(self, hub: Hub, live: LiveSession) -> None:
         self.hub, self.live = hub, live
         self._saying: asyncio.Task | None = None
+        self._stop = threading.Event()  # of the voice that speaks for it
         self.failed: asyncio.Queue[str] = asyncio.Queue(8)
 
     async def __call__(self, text: str) -> dict | None:
@@ -116,7 +135,7 @@ class Control:
         try:
             message = json.loads(text)
             kind = message["type"]
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Refused(400, "a text message must be a JSON object with a type") from error
         if kind == "input_audio_buffer.append":
             try:
@@ -127,8 +146,7 @@ class Control:
         elif kind == "input_audio_buffer.commit":
             self.live.commit()
         elif kind in ("input_audio_buffer.clear", "response.cancel"):
-            if self._saying:
-                self._saying.cancel()
+            self.close()
             self.live.interrupt()
         elif kind == "session.update":
             settings = message.get("session")
@@ -146,9 +164,9 @@ class Control:
                 raise Refused(400, "text must be 1 to 10000 characters")
             if self.hub.voice is None:
                 raise Refused(400, "this server has no voice; start it with --voice or --voice-url")
-            if self._saying:
-                self._saying.cancel()
-            self._saying = asyncio.create_task(self._say(said))
+            self.close()
+            self._stop = threading.Event()
+            self._saying = asyncio.create_task(self._say(said, self._stop))
         else:
             raise Refused(400, f"there is no message type {str(kind)[:40]!r}")
         return None
@@ -158,30 +176,32 @@ class Control:
             raise Refused(400, "PCM of 16 bits has an even number of bytes")
         self.live.append(np.frombuffer(data, "<i2").astype(np.float32) / 32768)
 
-    async def _say(self, text: str) -> None:
+    async def _say(self, text: str, stop: threading.Event) -> None:
         from moda.audio.resample import to_rate
 
         voice = self.hub.voice
         assert voice is not None
         try:
-            sentences = voice.say(text)
-            while (wave := await asyncio.to_thread(next, sentences, None)) is not None:
+            sentences = voice.say(text, stop)
+            while (wave := await self.hub.in_pool(self.hub.voices, next, sentences, None)) is not None:
                 self.live.append(to_rate(wave, self.live.rate))
-            self.live.commit()
         except ModaError as error:
             await self.failed.put(str(error))
+        self.live.commit()
 
     def close(self) -> None:
+        """End what is being said."""
+        self._stop.set()
         if self._saying:
             self._saying.cancel()
 
 
 async def serve(hub: Hub, socket: WebSocket) -> None:
     """One client from its first message to its last."""
-    query = socket.query_params
+    query = dict(socket.query_params)
     try:
-        size, rate = int(query.get("size", hub.size)), int(query.get("rate", 24_000))
-        seed = int(query.get("seed", 0))
+        size, rate = whole(query, "size", hub.size), whole(query, "rate", 24_000)
+        seed = whole(query, "seed", 0)
         character = await hub.character(query.get("portrait", ""), size)
         session = character.session(seed=seed, emotion=query.get("emotion"), rate=rate)
         price = await hub.cost(character)
@@ -212,15 +232,22 @@ async def _converse(hub: Hub, socket: WebSocket, session, size: int) -> None:
     await socket.send_json({"type": "session.created", "session": about})
     live.start()
     tasks = [
-        asyncio.create_task(_send(socket, outbox)),
+        asyncio.create_task(_send(hub, socket, outbox)),
         asyncio.create_task(_receive(socket, control)),
         asyncio.create_task(_failures(socket, control)),
         asyncio.create_task(hub.watch(live)),
     ]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        failed = next((task.exception() for task in done if task.exception()), None)
         reason = next((task.result() for task in done if not task.exception() and task.result()), None)
-        if reason:
+        if failed and not isinstance(failed, (WebSocketDisconnect, RuntimeError, OSError)):
+            log.error("session %s: %s", key[:8], failed, exc_info=failed)
+            await socket.send_json(
+                {"type": "error", "error": {"type": "server_error", "message": "a fault of ours"}}
+            )
+            await socket.close(1011)
+        elif reason:
             if hub.closing:  # what waits is spoken to its end
                 await asyncio.to_thread(live.close, True)
             await socket.close(1001, reason)
@@ -235,14 +262,14 @@ async def _converse(hub: Hub, socket: WebSocket, session, size: int) -> None:
         hub.forget(key)
 
 
-async def _send(socket: WebSocket, outbox: Outbox) -> None:
+async def _send(hub: Hub, socket: WebSocket, outbox: Outbox) -> None:
     while True:
         item = await outbox.get()
         if isinstance(item, Event):
             await socket.send_json(message_of(item))
             continue
         frame, with_picture = item
-        picture = await asyncio.to_thread(jpeg, frame.picture) if with_picture else b""
+        picture = await hub.in_pool(hub.pictures, jpeg, frame.picture) if with_picture else b""
         await socket.send_bytes(packed(frame, picture))
 
 
