@@ -114,6 +114,15 @@ class Outbox:
             self._items.popleft()
         self._some.set()
 
+    async def read(self, timeout: float) -> None:
+        """Until the reader has taken everything, or so many seconds."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        await asyncio.sleep(0.1)  # what the session's thread has handed over is put by now
+        while self._items and loop.time() < until:
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.1)  # and what was taken is on its way
+
     async def get(self) -> tuple[Frame, bool] | Event:
         while not self._items:
             self._some.clear()
@@ -250,6 +259,7 @@ async def _converse(hub: Hub, socket: WebSocket, session, size: int) -> None:
         elif reason:
             if hub.closing:  # what waits is spoken to its end
                 await asyncio.to_thread(live.close, True)
+                await outbox.read(timeout=2.0)
             await socket.close(1001, reason)
     except (WebSocketDisconnect, RuntimeError, OSError):
         pass
