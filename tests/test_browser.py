@@ -75,4 +75,4 @@ def test_a_minute_in_chromium(portrait, tmp_path):
     print(f"{rate:.2f} pictures a second, {freezes} freezes, skew {skews}, {Path(tmp_path / 'page.png')}")
     assert not said, said
     assert rate > 24.5 and freezes == 0
-    assert max(map(abs, skews)) <= 40
+    assert max(map(abs, skews[1:])) <= 40  # ten seconds in: the first reading is of a buffer that still fills
