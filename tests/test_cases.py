@@ -151,7 +151,6 @@ def test_a_gap_in_the_time_stamps_is_silence(cases):
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the speech encoder does not yet tell noise from a voice", strict=False)
 def test_noise_does_not_move_the_mouth(cases, mona):
     from moda import TalkingHead
 
