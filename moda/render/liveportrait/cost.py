@@ -63,15 +63,7 @@ def _batched_into(_sum: Tensor, a: Tensor, b: Tensor, **kwargs) -> int:
     return _batched(a, b, **kwargs)
 
 
-def _packed(x: Tensor, *_, out_val: Tensor, **__) -> int:
-    return 2 * x.numel() * out_val.shape[-1]
-
-
-for _count in (_batched, _batched_into, _packed):
+for _count in (_batched, _batched_into):
     setattr(_count, "_get_raw", True)  # noqa: B010 - the counter's word for "give tensors, not shapes"
 # What the counter does not know, or counts as if real.
-_UNKNOWN = {
-    torch.ops.aten.bmm: _batched,
-    torch.ops.aten.baddbmm_: _batched_into,
-    torch.ops.mkldnn._linear_pointwise: _packed,
-}
+_UNKNOWN = {torch.ops.aten.bmm: _batched, torch.ops.aten.baddbmm_: _batched_into}

@@ -6,11 +6,11 @@ A kernel of three taps slides over a line of inputs. Whole tiles of the result a
 
 with small constant matrices, so only the products in the middle depend on both weights and picture. In two
 dimensions the matrices apply along both axes, and with channels each product becomes a matrix product
-(pixels x channels_in) @ (channels_in x channels_out): these do nearly all the work.
+(pixels x channels_in) @ (channels_in x channels_out): one batched matrix product does nearly all the work.
 
 `F43` makes 4 outputs with 6 products instead of 12: in two dimensions 4 times fewer.
-`UP2` and `UP4` are convolutions of a map enlarged 2 or 4 times by nearest neighbor, computed at the small
-size. Neighbors are equal there but at the edges between pixels, so with d_i = x_i - x_(i-1)
+`UP2` and `UP4` are convolutions of a map enlarged 2 or 4 times by nearest neighbour, computed at the small
+size. Neighbours are equal there but at the edges between pixels, so with d_i = x_i - x_(i-1)
 
     first of the copies  S x_i - w0 d_i;   last  S x_i + w2 d_(i+1);   between  S x_i       S = w0 + w1 + w2
 
@@ -27,8 +27,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-
-from moda.packed import PackedLinear, mix
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def _toom_cook(outputs: int, points: list[float]) -> Algorithm:
 
 
 def _nearest(times: int) -> Algorithm:
-    """Convolution of 3 taps over a line enlarged `times` by nearest neighbor; products S x, w0 d, w2 d'."""
+    """Convolution of 3 taps over a line enlarged `times` by nearest neighbour; products S x, w0 d, w2 d'."""
     a = np.zeros((times, 3))
     a[:, 0] = 1
     a[0, 1] = -1
@@ -108,9 +106,7 @@ class TileConv:
         self.algorithm = algorithm
         self.channels_out, self.channels_in = weight.shape[:2]
         self.depth_taps = 1 if weight.ndim == 4 else 3
-        # [depth tap][product]: in -> out
-        products = _weight_products(weight, algorithm)  # (depth taps, products^2, out, in)
-        self.products = [[PackedLinear(matrix) for matrix in tap] for tap in products]
+        self.weight = _weight_products(weight, algorithm)  # (depth taps, products^2, in, out)
         device, dtype = weight.device, weight.dtype
         self.bias = weight.new_zeros(self.channels_out) if bias is None else bias
         self.to_products = torch.from_numpy(np.kron(algorithm.b, algorithm.b)).to(device, dtype)
@@ -185,12 +181,9 @@ class TileConv:
         inner = inner.view(len(inner), -1, self.channels_in)
         outer = outer.view(len(outer), -1, self.channels_out)
         rows = outer.shape[1]
-        first, *others = self.products
-        for i, target in enumerate(outer):
-            total = first[i](inner[i, :rows])
-            for tap, products in enumerate(others, 1):
-                total = products[i].add(inner[i, tap * step : tap * step + rows], total)
-            target.copy_(total)
+        torch.bmm(inner[:, :rows], self.weight[0], out=outer)
+        for tap in range(1, self.depth_taps):
+            outer.baddbmm_(inner[:, tap * step : tap * step + rows], self.weight[tap])
 
     def _collect(self, outer: Tensor, made: Tensor) -> None:
         """A [...] along both axes, and the bias: outer (products^2, N, tile rows, tiles * out) -> made (N, H', W', out)."""
@@ -199,22 +192,22 @@ class TileConv:
         blocks = made.unflatten(2, (tiles_x, k.outputs)).unflatten(1, (tall, k.outputs))
         for i, r in _units(len(made), tall, k.products**2 * tiles_x * out):
             block = blocks[i, r]
-            parts = mix(self.to_outputs, outer[:, i, r].flatten(1))
+            parts = self.to_outputs @ outer[:, i, r].flatten(1)
             parts = parts.view(k.outputs, k.outputs, len(block), -1, tiles_x, out)
             torch.add(parts.permute(2, 3, 0, 4, 1, 5), self.bias, out=block)
 
 
 def _weight_products(weight: Tensor, algorithm: Algorithm) -> Tensor:
-    """G w along both axes: (out, in, [depth], 3, 3) -> (depth or 1, products^2, out, in); in float64, by parts, for
+    """G w along both axes: (out, in, [depth], 3, 3) -> (depth or 1, products^2, in, out); in float64, by parts, for
     the largest is a gigabyte there."""
     out, ins = weight.shape[:2]
     kernels = weight.detach().reshape(out, -1, 9)  # (out, in * depth, 9)
     g = torch.from_numpy(np.kron(algorithm.g, algorithm.g)).to(weight.device)
     depth = kernels.shape[1] // ins
-    made = weight.new_empty(depth, len(g), out, ins)
+    made = weight.new_empty(depth, len(g), ins, out)
     for start in range(0, out, 16):
         part = kernels[start : start + 16].double() @ g.T
-        made[:, :, start : start + 16] = part.view(-1, ins, depth, len(g)).permute(2, 3, 0, 1)
+        made[..., start : start + 16] = part.view(-1, ins, depth, len(g)).permute(2, 3, 1, 0)
     return made
 
 
