@@ -46,10 +46,3 @@ class PackedLinear(nn.Module):
         if self.packs:
             return torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
         return to + F.linear(x, self.weight, self.bias)
-
-
-def mix(matrix: Tensor, x: Tensor) -> Tensor:
-    """A small matrix (m, k) times a long x (k, n), oneDNN's way where it has one: twice as fast as MKL's on AMD."""
-    if can_pack(x):
-        return torch.ops.mkldnn._linear_pointwise(matrix, x.t(), None, "none", [], "")
-    return matrix @ x
