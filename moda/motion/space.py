@@ -149,7 +149,11 @@ def column(value: Gain, ndim: int) -> np.ndarray:
 
 
 # name -> the module whose SPACE it is
-ROOMS = {"explicit": "moda.motion.explicit", "liveportrait": "moda.motion.liveportrait"}
+ROOMS = {
+    "explicit": "moda.motion.explicit",
+    "liveportrait": "moda.motion.liveportrait",
+    "landmarks68": "moda.motion.landmarks68",
+}
 DEFAULT = "explicit"
 
 

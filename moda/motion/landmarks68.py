@@ -1,0 +1,93 @@
+"""The landmarks68 space: the 68 landmarks of MoDiTalker, measured by MediaPipe's 478.
+
+Frame, unit and pose are the explicit space's (x right, y down, z away, eye distances): an offset is taken from the
+person's neutral face. Order: 0..16 jaw from the picture's left to its right, 17..26 brows, 27..35 nose, 36..47 eyes,
+48..59 outer lips, 60..67 inner lips. Where the eyes look it does not know.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from moda.motion import explicit
+from moda.motion.explicit import ExplicitSpace
+
+if TYPE_CHECKING:
+    from moda.motion.motion import Motion
+
+KEYPOINTS = 68
+# (68,) of MediaPipe's 478; mirror-symmetric, the jaw evenly spaced as far as its vertices allow
+LANDMARK_OF = np.array(
+    [127, 234, 132, 58, 172, 136, 150, 176, 152, 400, 379, 365, 397, 288, 361, 454, 356]
+    + [70, 63, 105, 66, 107, 336, 296, 334, 293, 300]
+    + [168, 197, 5, 4, 98, 97, 2, 326, 327]
+    + [33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380]
+    + [61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91]
+    + [78, 82, 13, 312, 308, 317, 14, 87]
+)
+JAW, BROWS, NOSE, EYES, LIPS = range(17), range(17, 27), range(27, 36), range(36, 48), range(48, 68)
+UPPER_LIDS = ([37, 38], [43, 44])  # of the picture's left and right eye
+LOWER_LIDS = ([41, 40], [47, 46])
+NOSE_BASE = 33
+INNER_UPPER, INNER_LOWER = 62, 66
+CENTIMETERS = 6.3  # an eye distance, of an adult
+_FLIP = np.array([1.0, -1.0, -1.0], dtype=np.float32)  # to x right, y up, z to the viewer
+
+
+class Landmarks68Space(ExplicitSpace):
+    name = "landmarks68"
+    keypoints = KEYPOINTS
+    groups = {
+        "mouth": (*JAW[3:14], *LIPS),
+        "lips": tuple(LIPS),
+        "jaw": tuple(JAW),
+        "lids": tuple(i for pair in (*UPPER_LIDS, *LOWER_LIDS) for i in pair),
+        "brows": tuple(BROWS),
+    }
+
+    def lids_meet(self, exp: np.ndarray) -> np.ndarray:
+        """As it is: how far a person's lids are apart is in their face, not in the offsets."""
+        return exp
+
+    def look(self, motion: Motion, right: explicit.Gain, up: explicit.Gain) -> Motion:
+        """There are no irises: the gaze stays."""
+        return motion
+
+    def lip_gap(self, motion: Motion) -> np.ndarray:
+        d = motion.exp[:, INNER_LOWER] - motion.exp[:, INNER_UPPER]
+        return np.hypot(d[:, 1], d[:, 2]) * (d[:, 1] > 0)
+
+    def lid_closure(self, motion: Motion) -> np.ndarray:
+        """Of an eye of usual aperture."""
+        pairs = zip(UPPER_LIDS, LOWER_LIDS)
+        nearer = [(motion.exp[:, up, 1] - motion.exp[:, low, 1]).mean(axis=1) for up, low in pairs]
+        return np.stack(nearer, axis=1) / explicit.LID_APERTURE
+
+
+def centimeters(offsets: np.ndarray) -> np.ndarray:
+    """(..., 68, 3) eye distances, y down, z away -> AToM's centimeters, y up, z to the viewer."""
+    return offsets * (_FLIP * np.float32(CENTIMETERS))
+
+
+def eye_distances(offsets: np.ndarray) -> np.ndarray:
+    """The inverse of `centimeters`."""
+    return offsets / (_FLIP * np.float32(CENTIMETERS))
+
+
+# -- from and to the explicit space ---------------------------------------------------------------------------
+
+
+@cache
+def maps() -> tuple[np.ndarray, np.ndarray]:
+    """(63, 204) from explicit offsets, (204, 63) to them: ridge regressions on tracked faces (recipes.fit_landmarks68)."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(Path(__file__).with_name("landmarks68.safetensors"))
+    return tensors["from_explicit"].astype(np.float32), tensors["to_explicit"].astype(np.float32)
+
+
+SPACE = Landmarks68Space()
