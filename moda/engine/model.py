@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from moda.audio.encoder import Encoder
     from moda.generator.generator import Generator
-    from moda.render import Renderer
+    from moda.render import Renderer, Repainter
     from moda.weights.description import Description
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -90,3 +90,9 @@ class Model:
                 made = self.description.renderer.load(self.folder, self.device, self.precision, size)
                 self._renderers[size] = self._renderers.setdefault(made.size, made)
             return self._renderers[size]
+
+    @cached_property
+    def repainter(self) -> Repainter:
+        """What draws lips on footage. Errors: ModaError of a model that cannot."""
+        with self._lock:
+            return self.description.renderer.load_repainter(self.folder, self.device, self.precision)

@@ -7,6 +7,7 @@ person's neutral face. Order: 0..16 jaw from the picture's left to its right, 17
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import numpy as np
 
 from moda.motion import explicit
 from moda.motion.explicit import ExplicitSpace
+from moda.motion.space import Gain, Space
 
 if TYPE_CHECKING:
     from moda.motion.motion import Motion
@@ -49,11 +51,14 @@ class Landmarks68Space(ExplicitSpace):
         "brows": tuple(BROWS),
     }
 
+    def identity(self, shape: np.ndarray) -> np.ndarray:
+        return shape[LANDMARK_OF]
+
     def lids_meet(self, exp: np.ndarray) -> np.ndarray:
         """As it is: how far a person's lids are apart is in their face, not in the offsets."""
         return exp
 
-    def look(self, motion: Motion, right: explicit.Gain, up: explicit.Gain) -> Motion:
+    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
         """There are no irises: the gaze stays."""
         return motion
 
@@ -88,6 +93,14 @@ def maps() -> tuple[np.ndarray, np.ndarray]:
 
     tensors = load_file(Path(__file__).with_name("landmarks68.safetensors"))
     return tensors["from_explicit"].astype(np.float32), tensors["to_explicit"].astype(np.float32)
+
+
+def convert(motion: Motion, to: Space) -> Motion:
+    """From the explicit space here, or back: offsets by the maps, the pose as it is."""
+    from_explicit, to_explicit = maps()
+    matrix = from_explicit if to is SPACE else to_explicit
+    exp = (motion.exp.reshape(len(motion), -1) @ matrix).reshape(len(motion), to.keypoints, 3)
+    return replace(motion, exp=exp, space=to)
 
 
 SPACE = Landmarks68Space()

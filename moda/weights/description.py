@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from moda.audio.encoder import Encoder as AnyEncoder
     from moda.generator.generator import Generator as AnyGenerator
     from moda.render import Renderer as AnyRenderer
+    from moda.render import Repainter
 
 
 class Part(BaseModel):
@@ -78,7 +79,16 @@ class MotionGenerator(Part):
         return load_generator(folder, self, device, precision)
 
 
-class MeshRenderer(Part):
+class RendererPart(Part):
+    """load: what draws portraits; load_repainter: what draws lips on footage."""
+
+    name: str
+
+    def load_repainter(self, folder: Path, device: str, precision: str) -> Repainter:
+        raise ModaError(f"the {self.name} renderer cannot dub a video; use the embedded model")
+
+
+class MeshRenderer(RendererPart):
     """The mesh renderer, which needs no files."""
 
     name: Literal["mesh"]
@@ -88,8 +98,13 @@ class MeshRenderer(Part):
 
         return MeshRenderer(size)
 
+    def load_repainter(self, folder: Path, device: str, precision: str) -> Repainter:
+        from moda.render.lips.repainter import LipRepainter
 
-class LivePortraitRenderer(Part):
+        return LipRepainter()
+
+
+class LivePortraitRenderer(RendererPart):
     """LivePortrait's networks in the folder liveportrait/; it draws 512 pixels whatever is asked for."""
 
     name: Literal["liveportrait"]
