@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 from moda.diffusion import Schedule, ddim, from_data, from_noise
 from moda.errors import ModaError
 from moda.generator.atom.model import MotionDecoder
-from moda.generator.atom.published import PUBLISHED as ATOM
 from moda.generator.atom.published import load_published as load_atom
 from moda.render.triplane import autoencoder, unet
 from moda.render.triplane.autoencoder import TriplaneAutoencoder
@@ -139,7 +138,9 @@ def test_atom_sampler(atom, name, seed, rows, request):
 
     pairs = schedule.grid(50)[-5:] if name == "last5" else schedule.grid(50)
     draw_noise = noises(seed + 1, (1, 156, 204))
-    steps = list(ddim(from_data(network, schedule, 1.0), schedule, given(seed, (1, 156, 204)), pairs, draw_noise))
+    steps = list(
+        ddim(from_data(network, schedule, 1.0), schedule, given(seed, (1, 156, 204)), pairs, draw_noise)
+    )
     near(steps[-1][0, ::rows], g["out"], 1.1e-4)
 
 
@@ -220,7 +221,9 @@ def test_the_unets_layout():
 
 @pytest.fixture(scope="module")
 def published_unet() -> PlaneUNet:
-    return unet.load_published(by_rule("mtov_unet"), "the rule", VIDEO.unet, VIDEO.triplane).requires_grad_(False)
+    return unet.load_published(by_rule("mtov_unet"), "the rule", VIDEO.unet, VIDEO.triplane).requires_grad_(
+        False
+    )
 
 
 def conditions() -> torch.Tensor:
@@ -238,7 +241,9 @@ def test_unet(published_unet):
 
 @pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize(("name", "steps", "part"), [("mtov_sample3", 3, 1.0), ("mtov_sample_noisy_start", 8, 0.25)])
+@pytest.mark.parametrize(
+    ("name", "steps", "part"), [("mtov_sample3", 3, 1.0), ("mtov_sample_noisy_start", 8, 0.25)]
+)
 def test_unet_sampler(published_unet, name, steps, part):
     schedule = Schedule.scaled_linear()
     shape = (1, 4, 2048)
@@ -246,9 +251,7 @@ def test_unet_sampler(published_unet, name, steps, part):
     if part < 1:
         latent = given(3020, shape, 0.6).clamp(-1, 1)
         start = schedule.noised(latent, start, torch.tensor([int(len(schedule) * part)]))
-    estimate = from_noise(
-        lambda x, t: published_unet(x, conditions(), torch.tensor([t])), schedule, 1.0
-    )
+    estimate = from_noise(lambda x, t: published_unet(x, conditions(), torch.tensor([t])), schedule, 1.0)
     *_, out = ddim(estimate, schedule, start, schedule.grid(steps, part), noises(3101, shape))
     theirs = golden(name)["out"]
     near(out.reshape(theirs.shape), theirs, 4.7e-4 if part == 1 else 1.6e-5)

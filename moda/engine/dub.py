@@ -92,7 +92,9 @@ class Dub:
         for piece in self._sound.pieces():
             if len(piece) > left:
                 if len(piece) - left >= SAMPLES_PER_FRAME:
-                    log.warning("the sound is longer than the video (%.1f s); the rest is left out", len(self) / FPS)
+                    log.warning(
+                        "the sound is longer than the video (%.1f s); the rest is left out", len(self) / FPS
+                    )
                 yield piece[:left]
                 return
             left -= len(piece)

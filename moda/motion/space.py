@@ -183,5 +183,7 @@ def converted(motion: Motion, to: Space) -> Motion:
         return motion
     room = BRIDGES.get((motion.space.name, to.name))
     if room is None:
-        raise ModaError(f"a motion of the {motion.space.name!r} space cannot be carried to the {to.name!r} space")
+        raise ModaError(
+            f"a motion of the {motion.space.name!r} space cannot be carried to the {to.name!r} space"
+        )
     return import_module(room).convert(motion, to)

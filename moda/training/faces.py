@@ -34,7 +34,9 @@ class Face:
 
 def videos_in(folders: list[Path], leave: set[str] | None = None) -> list[Path]:
     """Errors: ModaError if there are none."""
-    found = sorted({p for f in folders for p in (f.rglob("*") if f.is_dir() else [f]) if p.suffix.lower() in VIDEO})
+    found = sorted(
+        {p for f in folders for p in (f.rglob("*") if f.is_dir() else [f]) if p.suffix.lower() in VIDEO}
+    )
     found = [p for p in found if p.name not in (leave or set())]
     if not found:
         raise ModaError(f"there is no video in {', '.join(map(str, folders))}")

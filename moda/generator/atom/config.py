@@ -78,6 +78,21 @@ class AtomConfig:
         """Audio features of a window."""
         return self.frames * self.audio_tokens
 
+    # What every generator's config says, of one that knows no emotions and whose frames are final as they come.
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def rest_frames(self) -> int:
+        return 0
+
+    def emotion_index(self, name: str | None) -> int:
+        """Errors: ModaError for any emotion."""
+        if name not in (None, "none"):
+            raise ModaError(f"there is no emotion {name!r}; this model knows none")
+        return 0
+
     def to_dict(self) -> dict:
         return asdict(self)
 

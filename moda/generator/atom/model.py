@@ -60,12 +60,12 @@ class Attention(nn.Module):
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, N, D), (B, M, D), (B, M, D) -> (B, N, D)."""
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
-        heads = [
+        q, k, v = (
             F.linear(x, w, b).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for x, w, b in zip((q, k, v), weights, biases)
-        ]
+        )
         dropout = self.dropout if self.training else 0.0
-        out = F.scaled_dot_product_attention(*heads, dropout_p=dropout)
+        out = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
         return self.out_proj(out.transpose(1, 2).flatten(-2))
 
 

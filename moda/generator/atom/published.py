@@ -62,7 +62,10 @@ def unused(c: AtomConfig) -> dict[str, tuple[int, ...]]:
     rotary = ["rotary"]
     for i in range(c.encoder_layers):
         layer = f"pos_encoder.{i}"
-        names += [(f"{layer}.self_attn.in_proj_weight", (3 * d, d)), (f"{layer}.self_attn.in_proj_bias", (3 * d,))]
+        names += [
+            (f"{layer}.self_attn.in_proj_weight", (3 * d, d)),
+            (f"{layer}.self_attn.in_proj_bias", (3 * d,)),
+        ]
         names += [*_linear(f"{layer}.self_attn.out_proj", d, d)]
         names += [*_linear(f"{layer}.linear1", c.hidden, d), *_linear(f"{layer}.linear2", d, c.hidden)]
         names += [(f"{layer}.norm{n}.{part}", (d,)) for n in (1, 2) for part in ("weight", "bias")]

@@ -81,11 +81,15 @@ class Square:
         else:
             flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
             square = np.asarray(cv2.warpAffine(square, self.matrix, (width, height), flags=flags))
-            cover = cv2.warpAffine(cover, self.matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+            cover = cv2.warpAffine(
+                cover, self.matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            )
             rows, columns = slice(0, height), slice(0, width)
         part = out[rows, columns]
         weight = cover[..., None]
-        out[rows, columns] = np.where(weight > 0, part + (square.astype(np.float32) - part) * weight + 0.5, part)
+        out[rows, columns] = np.where(
+            weight > 0, part + (square.astype(np.float32) - part) * weight + 0.5, part
+        )
         return out
 
 
@@ -194,12 +198,13 @@ class Lips:
         gain: np.ndarray,
     ) -> None:
         unit = placement.scale
-        cover = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
+        height, width = view.shape[:2]
+        cover = polygon((height, width), np.concatenate([up, low[::-1]]))
         opening = np.asarray(cv2.GaussianBlur(cover, (0, 0), max(0.5, self._inside.soft * 0.6)), np.float32)
-        gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
+        gap = np.interp(np.arange(width), up[:, 0], low[:, 1] - up[:, 1]) / unit
         opening *= smoothstep((gap - CLOSED) / (PARTED - CLOSED)).astype(np.float32)
         if opening.max() > 0.02:
-            inner = self._inside.draw(view.shape[:2], corner, up, low, exp, placement)
+            inner = self._inside.draw((height, width), corner, up, low, exp, placement)
             view += (inner * gain.astype(np.float32) - view) * opening[..., None]
 
 

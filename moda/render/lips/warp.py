@@ -18,10 +18,35 @@ NODES = 56  # along the side
 EDGE = 0.16  # of the square's side: over this width the movement comes in
 SMOOTHING = 0.5  # pixels: landmarks may differ a little rather than crease the skin
 AROUND = np.array(  # between mouth, chin and cheeks
-    [200, 199, 175, 18, 83, 313, 201, 421, 194, 418, 204, 424, 32, 262, 208, 428, 202, 422, 214, 434, 192, 416]
+    [
+        200,
+        199,
+        175,
+        18,
+        83,
+        313,
+        201,
+        421,
+        194,
+        418,
+        204,
+        424,
+        32,
+        262,
+        208,
+        428,
+        202,
+        422,
+        214,
+        434,
+        192,
+        416,
+    ]
     + [205, 425, 36, 266, 206, 426, 165, 391, 164, 2, 98, 327, 129, 358]
 )
-JAW = np.array([i for i in FACE_OVAL if i in {152, 148, 377, 176, 400, 149, 378, 150, 379, 136, 365, 172, 397}])
+JAW = np.array(
+    [i for i in FACE_OVAL if i in {152, 148, 377, 176, 400, 149, 378, 150, 379, 136, 365, 172, 397}]
+)
 SKIN = np.concatenate([AROUND, JAW])
 CORNERS = LIP_OUTER_UPPER[[0, -1]]
 UPPER = np.concatenate([SKIN, CORNERS, LIP_UPPER])  # what the upper field knows

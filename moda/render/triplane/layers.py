@@ -6,7 +6,9 @@ Names are those of the released files. Source: PVDM, arXiv 2302.07685.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -105,9 +107,16 @@ class FeedForward(nn.Module):
 class Normed(nn.Module):
     """A layer's norm, and what follows it."""
 
+    fn: Any  # Attention or FeedForward
+
     def __init__(self, width: int, fn: nn.Module) -> None:
         super().__init__()
         self.norm, self.fn = nn.LayerNorm(width), fn
+
+
+def _parts(layers: nn.ModuleList) -> Iterable[Iterable[Normed]]:
+    """The layers' parts, in order."""
+    return cast("Iterable[Iterable[Normed]]", layers)
 
 
 class Stack(nn.Module):
@@ -135,7 +144,7 @@ class Stack(nn.Module):
         batch = len(x)
         in_time = None if still else Rotary.time(c.frames, c.head_width, x.device)
         in_space = Rotary.space(c.side, c.head_width, x.device)
-        for time, space, feed in self.layers:
+        for time, space, feed in _parts(self.layers):
             h = time.norm(x)
             if in_time is None:
                 x = x + time.fn.of_equals(h)
@@ -167,7 +176,7 @@ class PlaneTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         last = len(self.layers) - 1
-        for i, (attention, feed) in enumerate(self.layers):
+        for i, (attention, feed) in enumerate(_parts(self.layers)):
             h = attention.norm(x)
             if i == last:
                 x = x[:, 0] + attention.fn.first(h)

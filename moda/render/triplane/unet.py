@@ -145,7 +145,11 @@ class PlaneUNet(nn.Module):
                 self._down(width, width, False, 0.5)
                 skips.append(width)
         self.middle_block = Blocks(
-            [ResBlock(width, width, time, c.groups), self._look(width), ResBlock(width, width, time, c.groups)]
+            [
+                ResBlock(width, width, time, c.groups),
+                self._look(width),
+                ResBlock(width, width, time, c.groups),
+            ]
         )
         self.mid_attn = self._look(width)
         self.output_blocks, self.output_attns = self._output(width, skips, c.attention)
@@ -205,7 +209,9 @@ class PlaneUNet(nn.Module):
         blocks, joins = self._output(self._width, self._skips, ())
         both = {"output_bg_blocks": blocks, "output_bg_attns": joins}
         return {
-            f"{name}.{key}": tuple(v.shape) for name, part in both.items() for key, v in part.state_dict().items()
+            f"{name}.{key}": tuple(v.shape)
+            for name, part in both.items()
+            for key, v in part.state_dict().items()
         }
 
 
