@@ -30,13 +30,13 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
 
         atom = _load(AtomRunConfig, path)
         return Trainer(atom_task(atom), atom.training, atom.out, progress).run()
-    if task in ("triplane", "dots", "unet"):
+    if task in ("autoencoder", "dots", "unet"):
         from moda.training.video import VideoRunConfig
         from moda.training.video import task_of as video_task
 
         video = _load(VideoRunConfig, path)
         return Trainer(video_task(video), video.training, video.out, progress).run()
-    raise ModaError(f"the training config {path}: task is {task!r}, but must be atom, triplane, dots or unet")
+    raise ModaError(f"the training config {path}: task is {task!r}, but must be atom, autoencoder, dots or unet")
 
 
 def _task(path: Path) -> object:

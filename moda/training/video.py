@@ -37,7 +37,7 @@ class VideoRunConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["triplane", "dots", "unet"]
+    task: Literal["autoencoder", "dots", "unet"]
     out: Path = Field(description="folder of the run: checkpoint, losses, samples, model/")
     cache: Path = Field(description="folder of what was cut from the videos; runs may share it")
     data: list[Path] = Field(min_length=1, description="folders of videos")

@@ -25,8 +25,8 @@ HEAD_SIDE, HEAD_EYE_LINE = 5.4, 0.45
 HIDDEN, ROUND, SOFT = (0.14, 0.27, 0.86, 0.94), 0.2, 0.05
 
 
-def squares(landmarks: np.ndarray, region: str, size: int) -> list[Crop]:
-    """(T, 478, 3) pixels of one shot -> where the square lies in each frame."""
+def squares(landmarks: np.ndarray, region: str, size: int, steadied: bool = False) -> list[Crop]:
+    """(T, 478, 3) pixels of one shot -> where the square lies in each frame. steadied: the landmarks do not tremble."""
     rotation, scale, center, _ = pose.head_fixed(landmarks.astype(np.float64))
     if region == "head":
         side = HEAD_SIDE * scale[0]
@@ -34,7 +34,8 @@ def squares(landmarks: np.ndarray, region: str, size: int) -> list[Crop]:
         return [Crop.square(float(left), float(top), float(side), size)] * len(landmarks)
     middle = center + scale[:, None] * np.einsum("tij,j->ti", rotation, MOUTH_MIDDLE)
     across = rotation[:, :2, 0] / np.linalg.norm(rotation[:, :2, 0], axis=1, keepdims=True)
-    numbers = steady(np.column_stack([middle[:, :2], np.log(scale), across]))
+    numbers = np.column_stack([middle[:, :2], np.log(scale), across])
+    numbers = numbers if steadied else steady(numbers)
     return [_upright(row[:2], float(np.exp(row[2])), row[3:], size) for row in numbers]
 
 
