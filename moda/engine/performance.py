@@ -203,7 +203,9 @@ class Performance:
 
     def _out(self, motion: Motion) -> Motion:
         self.frames += len(motion)
-        motion = self._closed(self._edit(self._own.space.generated(motion, self._own)))
+        space = self._own.space
+        motion = space.generated(space.whole_blinks(motion), self._own)
+        motion = self._closed(self._edit(motion))
         if self.sampling.scheme == "live" and len(motion):
             self._given = join([self._given, motion])[-MEMORY:]
         return motion

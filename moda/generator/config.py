@@ -37,6 +37,7 @@ class ModelConfig:
                    1 samples the learned distribution; less gives its likelier, calmer part.
     live_noise_scale: the same for the live scheme, which draws new noise every few frames and so is livelier;
                    None: as noise_scale
+    live_steps:    steps of the live scheme, most of whose window is known already; None: as steps
     rest_frames:   frames of silence that the features end with; they give the rest pose for the post-step
                    (moda.generator.post) and are then cut off; 0: no post-step
 
@@ -61,6 +62,7 @@ class ModelConfig:
     noise_scale: dict[str, float]
     rest_frames: Annotated[int, Field(ge=0)]
     live_noise_scale: dict[str, float] | None = None
+    live_steps: Positive | None = None
 
     def __post_init__(self) -> None:
         space = find_space(self.space)

@@ -87,6 +87,7 @@ class Generator:
                 "this model looks at the whole clip before its lips are final; it cannot run live, use the "
                 "offline scheme"
             )
+        steps = self.config.live_steps if steps is None else steps
         sampler, previous = self._sampler(identity, start, emotion, seed, steps, guidance)
         if self.config.live_noise_scale:
             sampler.noise_scale = noise_scale(self.config, self.config.live_noise_scale)

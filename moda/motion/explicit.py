@@ -73,6 +73,11 @@ LID_APERTURE = 0.14
 # within a tenth.
 FREE, REACH = 0.25, 0.5
 
+# A sampled blink closes part of the way, because the mean of many that begin at different times does. From the first
+# closure on a lid is taken to blink, at the second it is shut. The upper lid does most of it.
+BLINK = (0.35, 0.6)
+UPPER_SHARE = 0.9
+
 EYE_RADIUS = 0.19  # eye distances: 12 of 63 mm
 
 EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
@@ -181,6 +186,19 @@ class ExplicitSpace(Space):
         exp[:, UPPER_LIDS, 1] -= over / 2
         exp[:, LOWER_LIDS, 1] += over / 2
         return exp
+
+    def whole_blinks(self, motion: Motion) -> Motion:
+        """closure' = closure + w (1 - closure), w rising from 0 to 1 while both eyes' mean closes over BLINK."""
+        closure = self.lid_closure(motion)
+        low, high = BLINK
+        part = np.clip((closure.mean(axis=1, keepdims=True) - low) / (high - low), 0, 1)
+        more = part * part * (3 - 2 * part) * np.maximum(1 - closure, 0) * LID_APERTURE
+        if not more.any():
+            return motion
+        exp = motion.exp.copy()
+        exp[:, UPPER_LIDS, 1] += UPPER_SHARE * more
+        exp[:, LOWER_LIDS, 1] -= (1 - UPPER_SHARE) * more
+        return replace(motion, exp=exp)
 
     def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
         """The irises slide over an eyeball of EYE_RADIUS."""

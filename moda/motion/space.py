@@ -84,6 +84,10 @@ class Space(ABC):
         """Offsets (T, K, 3) in which no gain has driven lids through each other."""
         return exp
 
+    def whole_blinks(self, motion: Motion) -> Motion:
+        """Lids that were on their way to meet, meet, both at once."""
+        return motion
+
     def gains(
         self, motion: Motion, around: Motion, pose: Gain = 1.0, lips: Gain = 1.0, blink: Gain = 1.0
     ) -> Motion:
