@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from moda.audio.encoder import Encoder
-    from moda.generator.generator import Generator
+    from moda.generator import AnyGenerator
     from moda.render import Renderer, Repainter
     from moda.weights.description import Description
 
@@ -71,7 +71,7 @@ class Model:
             return self.description.encoder.load(self.folder, self.device)
 
     @cached_property
-    def generator(self) -> Generator:
+    def generator(self) -> AnyGenerator:
         with self._lock:
             return self.description.generator.load(self.folder, self.device, self.precision)
 

@@ -36,7 +36,9 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
 
         video = _load(VideoRunConfig, path)
         return Trainer(video_task(video), video.training, video.out, progress).run()
-    raise ModaError(f"the training config {path}: task is {task!r}, but must be atom, autoencoder, dots or unet")
+    raise ModaError(
+        f"the training config {path}: task is {task!r}, but must be atom, autoencoder, dots or unet"
+    )
 
 
 def _task(path: Path) -> object:

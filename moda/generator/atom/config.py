@@ -87,6 +87,10 @@ class AtomConfig:
     def rest_frames(self) -> int:
         return 0
 
+    @property
+    def stride(self) -> int:
+        return self.hop
+
     def emotion_index(self, name: str | None) -> int:
         """Errors: ModaError for any emotion."""
         if name not in (None, "none"):

@@ -8,6 +8,7 @@ one with nothing kept but that one's ends. Source: MoDiTalker (arXiv 2403.19144)
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from moda.generator.atom.config import AtomConfig
 from moda.generator.atom.model import MotionDecoder
 from moda.motion import Motion, Space, join
 from moda.motion.landmarks68 import LANDMARK_OF, centimeters, eye_distances
+
+if TYPE_CHECKING:
+    from moda.bench.timing import Row
 
 
 def face_condition(neutral: np.ndarray) -> np.ndarray:
@@ -41,6 +45,11 @@ class AtomGenerator:
     @property
     def space(self) -> Space:
         return self.config.motion_space
+
+    def operations(self) -> list[Row]:
+        from moda.generator.atom.bench import bench
+
+        return bench(self.model)
 
     def offline(
         self,

@@ -32,17 +32,13 @@ if TYPE_CHECKING:
     from moda.render.paste import Crop
 
 
-
 def load_painter(folder: Path, config: VideoConfig, device: str, precision: str) -> Painter:
     """The networks in a model's folder. Errors: ModaError for a file that is missing or does not fit."""
     dtype = getattr(torch, "float32" if precision == "int8" else precision)
-    parts = (
-        read_autoencoder(folder / RGB, config.triplane),
-        read_autoencoder(folder / DOTS, config.triplane, decoder=False),
-        read_unet(folder / UNET, config.unet, config.triplane),
-    )
-    rgb, dots, unet = (part.to(device, dtype) for part in parts)
-    return Painter(config, rgb, dots, unet)
+    rgb = read_autoencoder(folder / RGB, config.triplane)
+    dots = read_autoencoder(folder / DOTS, config.triplane, decoder=False)
+    unet = read_unet(folder / UNET, config.unet, config.triplane)
+    return Painter(config, rgb.to(device, dtype), dots.to(device, dtype), unet.to(device, dtype))
 
 
 class TriplaneRepainter:
@@ -133,12 +129,12 @@ class TriplaneRenderer:
     def prepare(self, source: Source) -> PreparedTriplane:
         mesh = self.mesh.prepare(source)
         crop = mesh.crop
-        center = np.array([*crop.points(source.pose.center[:2]), source.pose.center[2] * crop.scale], np.float32)
+        center = np.array(
+            [*crop.points(source.pose.center[:2]), source.pose.center[2] * crop.scale], np.float32
+        )
         pose = HeadPose(source.pose.rotation, source.pose.scale * crop.scale, center)
         motion = converted(source.motion, SPACE)
-        from moda.render.mesh.basis import dense
-
-        neutral = source.shape - dense(source.motion.exp[0])
+        neutral = source.neutral
         config = self.painter.config
         image = crop.cut(source.image)
         square = region.squares(pose.place(source.shape)[None], config.region, config.triplane.size, True)[0]
