@@ -74,7 +74,9 @@ def test_lips_open_as_far_as_the_motion_says_and_all_else_stays(footage, tmp_pat
         assert np.array_equal(frames[i], original[i])  # without a face: as they are
     for i in seen:
         mouth = placed[i].place(np.array([0, 1.3, -0.2]))[:2]
-        outside = np.abs(np.mgrid[:256, :256][::-1] - mouth[:, None, None]).max(axis=0) > 1.35 * placed[i].scale
+        outside = (
+            np.abs(np.mgrid[:256, :256][::-1] - mouth[:, None, None]).max(axis=0) > 1.35 * placed[i].scale
+        )
         assert np.array_equal(frames[i][outside], original[i][outside])
     again = write_frames(tmp_path / "again.mp4", frames)
     with Footage.follow(again) as followed:

@@ -255,3 +255,126 @@ def test_unet_sampler(published_unet, name, steps, part):
     *_, out = ddim(estimate, schedule, start, schedule.grid(steps, part), noises(3101, shape))
     theirs = golden(name)["out"]
     near(out.reshape(theirs.shape), theirs, 4.7e-4 if part == 1 else 1.6e-5)
+
+
+# -- training, data, sound ----------------------------------------------------------------------
+
+
+def test_atom_loss_and_adan(atom):
+    from moda.training.adan import Adan
+
+    g = golden("atom_loss")
+    x, face = given(1021, (2, 156, 204), 0.3), given(1022, (2, 1, 204), 0.3)
+    audio, noise, t = given(1023, (2, 312, 1024)), given(1030, (2, 156, 204)), torch.tensor([100, 700])
+    noisy = Schedule.cosine().noised(x, noise, t)
+    with torch.no_grad():
+        for drop, name in ((False, "cond"), (True, "uncond")):
+            out = atom(noisy, t, atom.condition(audio, face, torch.tensor([drop, drop])))
+            position = 7.5 * (out - x).square().mean()
+            velocity = 1.5 * (out - x).diff(dim=1).square().mean()
+            theirs = g[f"{name}.loss"]
+            assert np.allclose([position + velocity, position, velocity], theirs, rtol=2e-5)
+    p = torch.nn.Parameter(given(1040, (6,)))
+    optimizer = Adan([p], lr=4e-4, weight_decay=0.02)
+    for seed, theirs in zip(range(1041, 1045), g["adan_params_after_each_step"]):
+        p.grad = given(seed, (6,))
+        optimizer.step()
+        assert np.abs(p.detach().numpy() - theirs).max() < 1e-6
+
+
+def test_discriminators():
+    from moda.training.discriminators import Discriminators, discriminator_loss, generator_loss
+
+    g = golden("mtov_gan_loss")
+    judge = Discriminators()
+    judge.load_state_dict(by_rule("mtov_discriminators"), strict=True)
+    real, fake = (given(seed, (2, 3, 16, 64, 64), s).clamp(-1, 1) for seed, s in ((5001, 0.5), (5002, 0.4)))
+    frame = torch.tensor([3, 11])
+    with torch.no_grad():
+        two, three = judge(real, torch.tensor([3, 3]))
+        near(two[-1], g["logits_2d"], 1e-4)
+        near(three[-1], g["logits_3d"], 1e-4)
+        l1 = 4 * (real - fake).abs().mean()
+        assert np.allclose(float(l1), g["l1_times_4"], rtol=1e-5)
+        assert np.allclose(
+            float(l1 + generator_loss(judge, real, fake, frame)), g["generator_loss_gan"], rtol=1e-4
+        )
+        assert np.allclose(
+            float(discriminator_loss(judge, real, fake, frame)), g["discriminator_loss_gan"], rtol=1e-4
+        )
+
+
+def test_only_discriminators_learn_from_their_loss():
+    from moda.training.discriminators import Discriminators, generator_loss
+
+    judge = Discriminators()
+    real = torch.zeros(1, 3, 16, 64, 64)
+    fake = torch.zeros(1, 3, 16, 64, 64, requires_grad=True)
+    generator_loss(judge, real, fake, torch.tensor([0])).backward()
+    assert fake.grad is not None and all(p.grad is None for p in judge.parameters())
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_unet_loss(published_unet):
+    x = given(3030, (2, 4, 2048), 0.6).clamp(-1, 1)
+    reference = given(3032, (2, 4, 1024), 0.6).clamp(-1, 1)
+    reference = torch.cat([reference, torch.zeros(2, 4, 1024)], dim=-1)
+    conditions = torch.cat([given(3031, (2, 8, 2048), 0.6).clamp(-1, 1), reference], dim=1)
+    noise, t = given(3040, (2, 4, 2048)), torch.tensor([100, 700])
+    out = published_unet(Schedule.scaled_linear().noised(x, noise, t), conditions, t)
+    assert np.allclose(float((out - noise).square().mean()), golden("mtov_loss")["loss_l2"], rtol=1e-4)
+
+
+def test_average_of_the_weights():
+    theirs = golden("mtov_loss")["ema_weight_after_each_update"]
+    mean = given(3050, (2, 3))
+    for n, seed in enumerate(range(3052, 3055), 1):
+        mean.lerp_(given(seed, (2, 3)), 1 - min(0.9999, (1 + n) / (10 + n)))
+        near(mean, theirs[n - 1], 3e-7)
+
+
+@pytest.mark.parametrize(("name", "height", "width"), [("tall", 310, 280), ("wide", 270, 333)])
+def test_data_as_published(name, height, width):
+    from moda.render.triplane.region import published_frames
+
+    g = golden("mtov_data")
+    frames = np.random.default_rng(7001).integers(0, 256, (2, 3, height, width)).astype(np.float32)
+    near(published_frames(torch.from_numpy(frames))[:, :, ::16, ::16], g[name], 1e-4)
+    hidden = published_frames(torch.from_numpy(frames), 171.6)
+    near(hidden[:, :, ::16, ::16], g[f"{name}_masked"], 1e-4)
+
+
+def test_landmarks_aligned_as_published():
+    from moda.render.triplane.region import published_alignment
+
+    g = golden("landmarks")
+    angles, translation = randn(4010, (3, 3), 0.3), randn(4011, (3, 3), 0.05)
+    landmarks, model = randn(4012, (3, 68, 3), 0.4), randn(4014, (5, 3), 0.4)
+    detected = np.random.default_rng(4013).uniform(60, 200, (3, 68, 2))
+    ours = published_alignment(landmarks, angles, translation, detected, model, (256, 256))
+    assert np.abs(ours - g["aligned"]).max() < 3e-12
+
+
+def test_pieces_of_sound():
+    from moda.audio.hubert50 import features_in, pieces
+
+    for row in json.loads((GOLDEN / "hubert_chunks.json").read_text()):
+        assert [list(p) for p in pieces(row["samples"])] == [p[:2] for p in row["pieces_start_len_frames"]]
+        assert features_in(row["samples"]) == row["frames"]
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_hubert_large(shared):
+    from transformers import HubertConfig, HubertModel
+
+    config = HubertConfig(
+        hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, conv_bias=True,
+        feat_extract_norm="layer", do_stable_layer_norm=True,
+    )  # fmt: skip
+    model = HubertModel(config).eval()
+    shapes = json.loads((shared / "golden/moditalker/state_dict_hubert_large.json").read_text())
+    model.load_state_dict({k: torch.from_numpy(weight(k, tuple(s))) for k, s in shapes.items()})
+    out = model(given(6001, (1, 32000))).last_hidden_state
+    near(out.reshape(99, 1024)[::9], golden("hubert_large")["out_2s"].reshape(11, 1024), 2.2e-5)

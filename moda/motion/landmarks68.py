@@ -95,11 +95,21 @@ def maps() -> tuple[np.ndarray, np.ndarray]:
     return tensors["from_explicit"].astype(np.float32), tensors["to_explicit"].astype(np.float32)
 
 
+@cache
+def shared() -> tuple[np.ndarray, np.ndarray]:
+    """(N,) places here, (N,) in the explicit space, of the landmarks that both have: all of its lips, the chin, brows."""
+    both = [i for i, landmark in enumerate(LANDMARK_OF) if landmark in explicit.LANDMARK_OF]
+    return np.array(both), np.array([list(explicit.LANDMARK_OF).index(LANDMARK_OF[i]) for i in both])
+
+
 def convert(motion: Motion, to: Space) -> Motion:
-    """From the explicit space here, or back: offsets by the maps, the pose as it is."""
+    """From the explicit space here, or back: points that both have as they are, the others by the maps; the pose as it
+    is."""
     from_explicit, to_explicit = maps()
-    matrix = from_explicit if to is SPACE else to_explicit
-    exp = (motion.exp.reshape(len(motion), -1) @ matrix).reshape(len(motion), to.keypoints, 3)
+    ours, theirs = shared()
+    matrix, into, out_of = (from_explicit, ours, theirs) if to is SPACE else (to_explicit, theirs, ours)
+    exp = (motion.exp.reshape(len(motion), len(matrix)) @ matrix).reshape(len(motion), to.keypoints, 3)
+    exp[:, into] = motion.exp[:, out_of]
     return replace(motion, exp=exp, space=to)
 
 

@@ -9,6 +9,7 @@ mouth: the lower face, upright and as large in every frame as in any other; hidd
 from __future__ import annotations
 
 from functools import cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -17,6 +18,9 @@ from moda.face import pose
 from moda.face.tracking import SMOOTH_POSE
 from moda.motion.landmarks68 import LANDMARK_OF, NOSE_BASE
 from moda.render.paste import Crop
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOUTH_SIDE = 2.2  # eye distances
 MOUTH_MIDDLE = np.array([0.0, 1.3, -0.2])  # head-fixed: below the lips' line
@@ -78,3 +82,65 @@ def hide(picture: np.ndarray, points: np.ndarray, region: str) -> np.ndarray:
 def points68(landmarks: np.ndarray, crop: Crop) -> np.ndarray:
     """(478, 3) pixels of the picture -> (68, 2) of the square."""
     return crop.points(landmarks[LANDMARK_OF, :2].astype(np.float64))
+
+
+# -- as published: what its data and its alignment are, for those who have them ---------------------------------------
+
+
+def published_frames(frames: Tensor, nose: float | None = None) -> Tensor:
+    """(T, 3, H, W) 0..255 -> (3, T, 256, 256) in -1..1: the middle square. nose: rows from here down are black."""
+    import torch
+    from torch.nn import functional as F
+
+    frames = frames.clone()
+    if nose is not None:
+        frames[:, :, int(nose) :] = 0
+        frames = torch.trunc(frames)
+    height, width = frames.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = frames[..., top : top + side, left : left + side]
+    made = F.interpolate(square, size=(256, 256), mode="bilinear", align_corners=False)
+    return (made / 127.5 - 1).transpose(0, 1)
+
+
+FIVE = ((36, 39), (42, 45), (30,), (48,), (54,))  # eyes, nose tip, corners of the mouth, of the 68
+
+
+def five_points(points: np.ndarray) -> np.ndarray:
+    """(..., 68, D) -> (..., 5, D)."""
+    return np.stack([points[..., list(part), :].mean(axis=-2) for part in FIVE], axis=-2)
+
+
+def published_alignment(
+    landmarks: np.ndarray,
+    angles: np.ndarray,
+    translation: np.ndarray,
+    detected: np.ndarray,
+    model: np.ndarray,
+    size: tuple[int, int],
+) -> np.ndarray:
+    """AToM's landmarks put on frames by coefficients of Deep3DFaceRecon, for those who have it.
+
+    landmarks (T, 68, 3) decimeters; angles, translation (T, 3): coefficients 224..226 and 254..256; detected (T, 68, 2)
+    pixels of frames of `size` (width, height); model (5, 3): the face model's five points -> (T, 68, 2) pixels.
+
+    Orthographic, as there; not its mixing of the frames' offsets, which the shift to the detected five points undoes.
+    """
+    width, height = size
+    out = np.empty((len(landmarks), len(landmarks[0]), 2))
+    for i, (points, (a, b, c)) in enumerate(zip(landmarks.astype(np.float64), angles.astype(np.float64))):
+        rx = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+        ry = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+        rz = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+        placed = points @ (rz @ ry @ rx).T + translation[i].astype(np.float64)
+        at = np.trunc(placed[:, :2] * 112 + 112)
+        five = five_points(detected[i]) * [1, -1] + [0, height - 1]
+        design = np.column_stack([model.astype(np.float64), np.ones(5)])
+        u, v = (np.linalg.lstsq(design, column, rcond=None)[0] for column in five.T)
+        scale = 102 / ((np.linalg.norm(u[:3]) + np.linalg.norm(v[:3])) / 2)
+        wide, high = np.trunc(width * scale), np.trunc(height * scale)
+        at = (at + [wide / 2 - 112 + u[3] - width / 2, high / 2 - 112 + v[3] - height / 2]) / scale
+        at[:, 1] = height - 1 - at[:, 1]
+        out[i] = at + (five_points(detected[i]) - five_points(at)).mean(axis=0)
+    return out
