@@ -50,7 +50,14 @@ FullSize = Annotated[
 Face = Annotated[int, typer.Option(help="Which face of the picture; 0 is the largest.")]
 Pose = Annotated[float, typer.Option(help="Gain of the head's movement: 0 stills, 1 is as generated.")]
 Lips = Annotated[float, typer.Option(help="Gain of the lips' movement.")]
+Emotion = Annotated[
+    str | None, typer.Option(help="One of the model's emotions; happiness:0.6 for less of it.")
+]
 Blink = Annotated[float, typer.Option(help="Gain of the lids' movement.")]
+
+TimelineFile = Annotated[
+    Path | None, typer.Option("--timeline", help="Events, .json: emotion, gaze, head, blinks.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -73,7 +80,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. [default: the model's]")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
-    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    emotion: Emotion = None,
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
@@ -82,6 +89,7 @@ def generate(
     pose: Pose = 1.0,
     lips: Lips = 1.0,
     blink: Blink = 1.0,
+    timeline: TimelineFile = None,
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -96,7 +104,7 @@ def generate(
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
         portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
-        pose=pose, lips=lips, blink=blink, face=face,
+        pose=pose, lips=lips, blink=blink, face=face, timeline=timeline,
     )  # fmt: skip
     with progress("Generating") as report:
         video.save(output, report)
@@ -112,10 +120,11 @@ def say(
     voice: Annotated[str, typer.Option(help="A command that writes a wav.")] = "espeak-ng -w {out}",
     voice_url: Annotated[str | None, typer.Option(help="Instead a service with /v1/audio/speech.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
-    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    emotion: Emotion = None,
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
+    timeline: TimelineFile = None,
     device: Device = "auto",
 ) -> None:
     """A portrait says a text, with a voice that is a command or a service."""
@@ -126,7 +135,9 @@ def say(
 
     speaker = Voice(url=voice_url) if voice_url else Voice(voice)
     head = TalkingHead.from_pretrained(model, device)
-    video = head.say(portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full)
+    video = head.say(
+        portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full, timeline=timeline
+    )
     with progress("Speaking") as report:
         video.save(output, report)
 
@@ -148,6 +159,7 @@ def animate(
     mode: Annotated[
         str, typer.Option("--driving", help="relative: about the portrait's own pose; absolute: as it is.")
     ] = "relative",
+    timeline: TimelineFile = None,
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -169,6 +181,7 @@ def animate(
             lips=lips,
             mode=mode,
             blink=blink,
+            timeline=timeline,
             face=face,
             progress=report,
         )

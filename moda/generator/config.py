@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from moda import validation
 from moda.errors import ModaError
+from moda.motion.emotions import parse_emotion
 from moda.motion.space import Space
 from moda.motion.space import space as find_space
 
@@ -114,15 +115,19 @@ class ModelConfig:
         """The table's row for "no emotion given", which guidance also uses."""
         return len(self.emotions)
 
-    def emotion_index(self, name: str | None) -> int:
-        """Row of an emotion's name; None means no emotion. Errors: a ModaError that lists the names."""
+    def emotion(self, text: str | None) -> tuple[int, float]:
+        """ "happiness", "happiness:0.6" or None -> row of the table, intensity 0..1.
+
+        Errors: a ModaError that lists the names, or tells the intensity.
+        """
+        name, intensity = parse_emotion(text)
         if name is None or name == "none":
-            return self.no_emotion
+            return self.no_emotion, 1.0
         if name not in self.emotions:
             raise ModaError(
                 f"there is no emotion {name!r}; this model knows {', '.join(self.emotions)}, none"
             )
-        return self.emotions.index(name)
+        return self.emotions.index(name), intensity
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -129,7 +129,8 @@ class Generator:
         if steps < 1:
             raise ModaError(f"the number of steps is {steps}, but must be 1 or more")
         guidance = config.guidance if guidance is None else guidance
-        sampler = Sampler(self.model, identity, config.emotion_index(emotion), seed, steps, guidance)
+        row, intensity = config.emotion(emotion)
+        sampler = Sampler(self.model, identity, row, seed, steps, guidance, intensity)
         return sampler, self.statistics.normalize(start, float(self.statistics.ratio(start)))[0]
 
 
@@ -178,7 +179,7 @@ class MotionStream:
 
     def set_emotion(self, name: str | None) -> None:
         """For all that is sampled from now on. Errors: ModaError for an unknown one."""
-        self._sampler.set_emotion(self._generator.config.emotion_index(name))
+        self._sampler.set_emotion(*self._generator.config.emotion(name))
 
     def _restored(self, frames: np.ndarray) -> Motion:
         return self._generator.statistics.restore(frames, self._ratio, self._generator.space)

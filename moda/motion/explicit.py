@@ -188,21 +188,29 @@ class ExplicitSpace(Space):
         return exp
 
     def whole_blinks(self, motion: Motion) -> Motion:
-        """closure' = closure + w (1 - closure), w rising from 0 to 1 while both eyes' mean closes over BLINK."""
-        closure = self.lid_closure(motion)
+        """The lids shut by w, which rises from 0 to 1 while the mean of both eyes closes over BLINK."""
         low, high = BLINK
-        part = np.clip((closure.mean(axis=1, keepdims=True) - low) / (high - low), 0, 1)
-        more = part * part * (3 - 2 * part) * np.maximum(1 - closure, 0) * LID_APERTURE
-        if not more.any():
-            return motion
+        part = np.clip((self.lid_closure(motion).mean(axis=1) - low) / (high - low), 0, 1)
+        return self.shut(motion, part * part * (3 - 2 * part)) if part.any() else motion
+
+    def shut(self, motion: Motion, part: np.ndarray) -> Motion:
+        """closure' = closure + part (1 - closure)"""
+        more = part[:, None] * np.maximum(1 - self.lid_closure(motion), 0) * LID_APERTURE
         exp = motion.exp.copy()
         exp[:, UPPER_LIDS, 1] += UPPER_SHARE * more
         exp[:, LOWER_LIDS, 1] -= (1 - UPPER_SHARE) * more
         return replace(motion, exp=exp)
 
-    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
+    def emotion(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        from moda.motion import emotions
+
+        frame = emotions.offset(name)
+        return frame[: 3 * self.keypoints].reshape(self.keypoints, 3), frame[-3:]
+
+    def look(self, motion: Motion, right: Gain, up: Gain, own: Gain = 1.0) -> Motion:
         """The irises slide over an eyeball of EYE_RADIUS."""
         exp = motion.exp.copy()
+        exp[:, IRISES] *= column(own, 3)
         exp[:, IRISES, 0] += EYE_RADIUS * np.sin(np.radians(column(right, 2)))
         exp[:, IRISES, 1] -= EYE_RADIUS * np.sin(np.radians(column(up, 2)))
         return replace(motion, exp=exp)

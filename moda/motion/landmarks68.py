@@ -16,7 +16,7 @@ import numpy as np
 
 from moda.motion import explicit
 from moda.motion.explicit import ExplicitSpace
-from moda.motion.space import Gain, Space
+from moda.motion.space import Gain, Space, column
 
 if TYPE_CHECKING:
     from moda.motion.motion import Motion
@@ -58,9 +58,25 @@ class Landmarks68Space(ExplicitSpace):
         """As it is: how far a person's lids are apart is in their face, not in the offsets."""
         return exp
 
-    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
-        """There are no irises: the gaze stays."""
+    def whole_blinks(self, motion: Motion) -> Motion:
         return motion
+
+    def shut(self, motion: Motion, part: np.ndarray) -> Motion:
+        """Of an eye of usual aperture."""
+        exp = motion.exp.copy()
+        for up, low in zip(UPPER_LIDS, LOWER_LIDS):
+            open_ = explicit.LID_APERTURE - (exp[:, up, 1] - exp[:, low, 1])
+            exp[:, up, 1] += column(part, 2) * np.maximum(open_, 0)
+        return replace(motion, exp=exp)
+
+    def emotion(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The explicit space's, carried over."""
+        points, turn = explicit.SPACE.emotion(name)
+        return (points.reshape(-1) @ maps()[0]).reshape(KEYPOINTS, 3), turn
+
+    def look(self, motion: Motion, right: Gain, up: Gain, own: Gain = 1.0) -> Motion:
+        """Errors: ModaError, there are no irises."""
+        return Space.look(self, motion, right, up, own)
 
     def lip_gap(self, motion: Motion) -> np.ndarray:
         d = motion.exp[:, INNER_LOWER] - motion.exp[:, INNER_UPPER]

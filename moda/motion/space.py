@@ -119,10 +119,25 @@ class Space(ABC):
             parts["scale"] = around.scale * (motion.scale / around.scale) ** column(pose, 1)
         return replace(motion, exp=exp, **parts)
 
-    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
-        """The gaze turned by degrees, to the picture's right and up: a number, or one a frame. Errors: ModaError where
-        the space cannot say where the eyes are."""
+    def look(self, motion: Motion, right: Gain, up: Gain, own: Gain = 1.0) -> Motion:
+        """The gaze turned by degrees, to the picture's right and up: numbers, or one a frame.
+
+        own: how much of the eyes' own movement stays. Errors: ModaError where the space cannot say where the eyes are.
+        """
         raise ModaError(f"the gaze cannot be turned in the {self.name!r} space")
+
+    def shut(self, motion: Motion, part: np.ndarray) -> Motion:
+        """Lids that go part (T,) of the way from where they are to where they meet. Errors: as `lid_closure`."""
+        raise ModaError(f"lids cannot be shut in the {self.name!r} space")
+
+    def emotion(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """What an emotion adds at its full strength -> offsets (K, 3), degrees of pitch, yaw, roll (3,).
+
+        Errors: ModaError for an unknown one, and where emotions are the generator's alone.
+        """
+        raise ModaError(
+            f"a timeline's emotions cannot be drawn in the {self.name!r} space; give the whole video one with emotion"
+        )
 
     # -- measuring ----------------------------------------------------------------------------
 

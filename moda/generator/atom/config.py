@@ -91,11 +91,11 @@ class AtomConfig:
     def stride(self) -> int:
         return self.hop
 
-    def emotion_index(self, name: str | None) -> int:
+    def emotion(self, text: str | None) -> tuple[int, float]:
         """Errors: ModaError for any emotion."""
-        if name not in (None, "none"):
-            raise ModaError(f"there is no emotion {name!r}; this model knows none")
-        return 0
+        if text not in (None, "none"):
+            raise ModaError(f"there is no emotion {text!r}; this model knows none")
+        return 0, 1.0
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -65,7 +65,7 @@ class AtomGenerator:
         Errors: ModaError for another space, an emotion (it knows none), wrong shapes, steps below 1.
         """
         self.space.single(start.require(self.space, "this generator"), "the generator starts from")
-        self.config.emotion_index(emotion)
+        self.config.emotion(emotion)
         identity = np.asarray(identity, dtype=np.float32)
         if identity.shape != (self.space.keypoints, 3):
             raise ModaError(f"the identity has shape {identity.shape}, but this model takes (68, 3)")
@@ -148,7 +148,7 @@ class AtomStream:
 
     def set_emotion(self, name: str | None) -> None:
         """Errors: ModaError for any: it knows none."""
-        self._generator.config.emotion_index(name)
+        self._generator.config.emotion(name)
 
     @torch.inference_mode()
     def _window(self, features: np.ndarray) -> np.ndarray:
