@@ -378,3 +378,29 @@ def test_hubert_large(shared):
     model.load_state_dict({k: torch.from_numpy(weight(k, tuple(s))) for k, s in shapes.items()})
     out = model(given(6001, (1, 32000))).last_hidden_state
     near(out.reshape(99, 1024)[::9], golden("hubert_large")["out_2s"].reshape(11, 1024), 2.2e-5)
+
+
+@pytest.mark.slow
+def test_converting_the_released_files(tmp_path):
+    """AToM's dict and both autoencoders, with weights by rule, as torch writes them; a HuBERT of any size."""
+    from transformers import HubertConfig, HubertModel
+
+    from moda.cli import run
+    from moda.weights.description import Description
+
+    small = HubertConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, conv_dim=(16,) * 7
+    )
+    HubertModel(small).save_pretrained(tmp_path / "hubert-large")
+    tensors = by_rule("atom")
+    wrong = {k: v + 1 for k, v in tensors.items()}
+    torch.save(
+        {"ema_state_dict": wrong, "model_state_dict": tensors, "optimizer_state_dict": {}},
+        tmp_path / "atom.pth",
+    )
+    torch.save(by_rule("triplane"), tmp_path / "rgb.pth")
+    torch.save(by_rule("triplane"), tmp_path / "landmark.pth")
+    assert run(["weights", "convert", str(tmp_path)]) == 0
+    generator = Description.read(tmp_path).generator.load(tmp_path, "cpu", "float32")
+    assert torch.equal(generator.model.final_layer.weight, tensors["final_layer.weight"])
+    assert {"autoencoder.safetensors", "landmarks.safetensors"} <= {p.name for p in tmp_path.iterdir()}

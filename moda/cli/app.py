@@ -329,7 +329,8 @@ def download(name: Annotated[str, typer.Argument(help="official")] = "official")
 
 @weights_app.command()
 def convert(folder: Annotated[Path, typer.Argument(help="Where the downloaded .pth files lie.")]) -> None:
-    """Turn published .pth files into safetensors and a config, once."""
+    """Turn published .pth files, MoDA's or MoDiTalker's, into safetensors and a config, once."""
     from moda import weights
+    from moda.weights import moditalker
 
-    print(weights.convert(folder))
+    print(moditalker.convert(folder) if moditalker.is_here(folder) else weights.convert(folder))
