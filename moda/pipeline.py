@@ -16,6 +16,7 @@ from moda.motion import Motion
 
 if TYPE_CHECKING:
     from moda.engine.character import Character
+    from moda.engine.dub import Dub
     from moda.engine.session import Frame
     from moda.engine.video import Audio, Video
     from moda.face.tracking import Track
@@ -148,6 +149,21 @@ class TalkingHead(Model):
         found = Driving.read(driving, character.renderer, progress)
         motion = found.on(character, mode, settings, events)
         return Video(character, iter([motion]), found.listening, len(motion), found.remark)
+
+    def dub(
+        self,
+        video: str | os.PathLike,
+        audio: Audio,
+        *,
+        face: int = 0,
+        lips: float = 1.0,
+        seed: int = 0,
+        progress: Callable[[float], None] | None = None,
+    ) -> Dub:
+        """Footage speaks another sound: see moda.engine.dub. progress: told 0..1 while the face is followed."""
+        from moda.engine.dub import Dub
+
+        return Dub(self, video, audio, face, lips, seed, progress)
 
     def stream(self, portrait: Portrait, pieces: Iterable[np.ndarray], **options) -> Iterator[Frame]:
         """Frames as soon as the sound for them is there; options as `prepare` and `Character.session` take them.

@@ -191,6 +191,32 @@ def animate(
 
 
 @app.command()
+def dub(
+    video: Annotated[Path, typer.Argument(help="A video of a face.")],
+    audio: Annotated[Path, typer.Argument(help="What it is to say: any sound file, or a video with sound.")],
+    output: Output,
+    model: Model = "embedded",
+    face: Annotated[
+        int, typer.Option(help="Which face of the first frame that shows one; 0 is the largest.")
+    ] = 0,
+    lips: Lips = 1.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "float32",
+) -> None:
+    """A video speaks another sound: its lips follow AUDIO, all else stays as it is."""
+    check_video_out(output, video, audio)
+    video, audio = given_video(video), given_sound(audio)
+    from moda.pipeline import TalkingHead
+
+    head = TalkingHead.from_pretrained(model, device, precision=precision)
+    with progress("Following the face") as report:
+        dubbed = head.dub(video, audio, face=face, lips=lips, seed=seed, progress=report)
+    with dubbed, progress("Dubbing") as report:
+        dubbed.save(output, report)
+
+
+@app.command()
 def track(
     video: Annotated[Path, typer.Argument(help="A video of a face.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The motion to write: .npz.")],
@@ -335,7 +361,8 @@ def download(name: Annotated[str, typer.Argument(help="official")] = "official")
 
 @weights_app.command()
 def convert(folder: Annotated[Path, typer.Argument(help="Where the downloaded .pth files lie.")]) -> None:
-    """Turn published .pth files into safetensors and a config, once."""
+    """Turn published .pth files, MoDA's or MoDiTalker's, into safetensors and a config, once."""
     from moda import weights
+    from moda.weights import moditalker
 
-    print(weights.convert(folder))
+    print(moditalker.convert(folder) if moditalker.is_here(folder) else weights.convert(folder))

@@ -19,7 +19,8 @@ from moda.engine.performance import Performance, Sampling, Settings
 from moda.engine.session import Session
 from moda.errors import ModaError
 from moda.face.source import Source
-from moda.motion import Motion
+from moda.motion import Motion, Space
+from moda.motion.space import converted
 from moda.motion.timeline import Event, Timeline
 from moda.render.paste import Paster, for_players
 from moda.validation import check_whole
@@ -116,16 +117,24 @@ class Character:
         self, settings: Settings, sampling: Sampling, timeline: Timeline | None = None
     ) -> Performance:
         head = self.head
+        own, identity = self.own_in(head.generator.space)
         return Performance(
             head.encoder,
             head.generator,
-            self.motion,
-            self.prepared.identity,
+            own,
+            identity,
             head.silence,
             settings,
             sampling,
             timeline,
+            self.renderer.space,
         )
+
+    def own_in(self, space: Space) -> tuple[Motion, np.ndarray]:
+        """The portrait's own motion, one frame, and its keypoints (K, 3), in a generator's space."""
+        if space is self.renderer.space:
+            return self.motion, self.prepared.identity
+        return converted(self.motion, space), space.identity(self.source.neutral)
 
     def draw(self, motion: Motion) -> Iterator[np.ndarray]:
         """-> (H, W, 3) uint8 RGB, one a frame of a motion in the renderer's space."""

@@ -14,13 +14,14 @@ import numpy as np
 from moda.constants import FPS
 from moda.errors import ModaError
 from moda.generator.live import MEMORY, Live
-from moda.motion import Motion, join
+from moda.motion import Motion, Space, join
+from moda.motion.space import converted
 from moda.motion.timeline import Timeline
 from moda.validation import check_choice, check_number, check_whole
 
 if TYPE_CHECKING:
     from moda.audio.encoder import Encoder, EncoderStream
-    from moda.generator.generator import Generator
+    from moda.generator import AnyGenerator, AnyStream
 
 SCHEMES = ("offline", "live")
 MAX_STEPS, MAX_GUIDANCE, MAX_GAIN, MAX_GAZE = 1000, 20.0, 10.0, 45.0
@@ -135,18 +136,22 @@ class Performance:
     def __init__(
         self,
         encoder: Encoder,
-        generator: Generator,
+        generator: AnyGenerator,
         own: Motion,
         identity: np.ndarray,
         silence: np.ndarray,
         settings: Settings,
         sampling: Sampling,
         timeline: Timeline | None = None,
+        space: Space | None = None,
     ) -> None:
-        """own: one frame, the portrait's. identity: (K, 3). silence: (layers, width), features of no sound."""
+        """own: one frame, the portrait's. identity: (K, 3). silence: (layers, width), features of no sound. space: of what
+        comes out; the generator's own unless given."""
         own.require(generator.space, "this model's generator")
         start = generator.space.start(own)
         options = (settings.emotion, sampling.seed, sampling.steps, sampling.guidance)
+        self._space = space or generator.space
+        self._stream: AnyStream
         if sampling.scheme == "live":
             self._stream = generator.live(identity, start, silence, *options)
         else:
@@ -224,7 +229,7 @@ class Performance:
         motion = self._closed(self._edit(motion))
         if self.sampling.scheme == "live" and len(motion):
             self._given = join([self._given, motion])[-MEMORY:]
-        return motion
+        return converted(motion, self._space)
 
     def _close_mouth(self) -> None:
         """From the last frame given out on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from moda.generator.offline import Offline
 from moda.generator.sampler import Sampler, noise_scale
 from moda.generator.statistics import Statistics
 from moda.motion import Motion, Space, join
+
+if TYPE_CHECKING:
+    from moda.bench.timing import Row
 
 
 class Generator:
@@ -41,6 +44,11 @@ class Generator:
     @property
     def space(self) -> Space:
         return self.config.motion_space
+
+    def operations(self) -> list[Row]:
+        from moda.generator.bench import bench
+
+        return bench(self.model)
 
     def offline(
         self,

@@ -135,6 +135,9 @@ class ExplicitSpace(Space):
         "brows": tuple(range(21)[BROWS]),
     }
 
+    def identity(self, shape: np.ndarray) -> np.ndarray:
+        return shape[LANDMARK_OF]
+
     def start(self, portrait: Motion) -> Motion:
         """The same for everyone: a head at rest (straight ahead, in its place, scale 1)."""
         zero = np.zeros(1, np.float32)

@@ -48,6 +48,11 @@ class Space(ABC):
             return [column for column in range(3 * self.keypoints) if column not in mouth]
         return [3 * point + axis for point in self.groups[group] for axis in range(3)]
 
+    def identity(self, shape: np.ndarray) -> np.ndarray:
+        """A neutral face, (478, 3) head-fixed landmarks -> its keypoints (K, 3). Errors: ModaError where they are no
+        landmarks."""
+        raise ModaError(f"the keypoints of the {self.name!r} space cannot be read from landmarks")
+
     # -- generating and driving ---------------------------------------------------------------
 
     @abstractmethod
@@ -168,8 +173,17 @@ def column(value: Gain, ndim: int) -> np.ndarray:
 
 
 # name -> the module whose SPACE it is
-ROOMS = {"explicit": "moda.motion.explicit", "liveportrait": "moda.motion.liveportrait"}
+ROOMS = {
+    "explicit": "moda.motion.explicit",
+    "liveportrait": "moda.motion.liveportrait",
+    "landmarks68": "moda.motion.landmarks68",
+}
 DEFAULT = "explicit"
+# (from, to) -> the module whose `convert(motion, to)` leads there
+BRIDGES = {
+    ("explicit", "landmarks68"): "moda.motion.landmarks68",
+    ("landmarks68", "explicit"): "moda.motion.landmarks68",
+}
 
 
 def space(name: str | Space | None = None) -> Space:
@@ -180,3 +194,15 @@ def space(name: str | Space | None = None) -> Space:
     if room is None:
         raise ModaError(f"motion: space is {name!r}, but must be one of {', '.join(ROOMS)}")
     return import_module(room).SPACE
+
+
+def converted(motion: Motion, to: Space) -> Motion:
+    """A motion in another space, as near as the two allow. Errors: ModaError where nothing leads there."""
+    if motion.space is to:
+        return motion
+    room = BRIDGES.get((motion.space.name, to.name))
+    if room is None:
+        raise ModaError(
+            f"a motion of the {motion.space.name!r} space cannot be carried to the {to.name!r} space"
+        )
+    return import_module(room).convert(motion, to)
