@@ -20,6 +20,7 @@ from moda.cli.files import (
 )
 from moda.cli.progress import progress
 from moda.constants import DEFAULT_SIZE
+from moda.errors import ModaError
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,13 @@ def root(
 @app.command()
 def generate(
     portrait: Portrait,
-    audio: Annotated[Path, typer.Argument(help="Speech: any sound file, or a video with sound.")],
     output: Output,
+    audio: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Speech: any sound file, or a video with sound; several for several faces, 0=A.wav."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. [default: the model's]")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
@@ -91,20 +97,36 @@ def generate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     timeline: TimelineFile = None,
+    script: Annotated[Path | None, typer.Option(help="Who says what when, .json, in place of AUDIO.")] = None,
+    listen: Annotated[
+        Path | None, typer.Option(help="The portrait listens to this, in place of AUDIO.")
+    ] = None,
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    check_video_out(output, portrait, audio)
+    from moda.cli.group import generate_group, speakers
+
+    words = audio or []
+    if script or listen or speakers(words):
+        if steps is not None or guidance is not None or timeline or motion_out:
+            raise ModaError("several faces take no --steps, --guidance, --timeline and --motion-out")
+        generate_group(
+            portrait, words, output, script, listen, (model, device, precision), seed=seed,
+            emotion=emotion, size=size, full=full, full_size=full_size, pose=pose, lips=lips, blink=blink, face=face,
+        )  # fmt: skip
+        return
+    sound = Path(words[0])
+    check_video_out(output, portrait, sound)
     if motion_out:
-        check_motion_out(motion_out, portrait, audio)
-    portrait, audio = given_picture(portrait), given_sound(audio)
+        check_motion_out(motion_out, portrait, sound)
+    portrait, sound = given_picture(portrait), given_sound(sound)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
-        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
+        portrait, sound, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
         pose=pose, lips=lips, blink=blink, face=face, timeline=timeline,
     )  # fmt: skip
     with progress("Generating") as report:
