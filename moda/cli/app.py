@@ -97,6 +97,10 @@ def generate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     timeline: TimelineFile = None,
+    style: Annotated[
+        Path | None, typer.Option(help="Move as much, and blink as often, as this video or motion.")
+    ] = None,
+    pose_from: Annotated[Path | None, typer.Option(help="Move the head as in this video or motion.")] = None,
     script: Annotated[Path | None, typer.Option(help="Who says what when, .json, in place of AUDIO.")] = None,
     listen: Annotated[
         Path | None, typer.Option(help="The portrait listens to this, in place of AUDIO.")
@@ -110,15 +114,17 @@ def generate(
 
     words = audio or []
     if script or listen or speakers(words):
-        if steps is not None or guidance is not None or timeline or motion_out:
-            raise ModaError("several faces take no --steps, --guidance, --timeline and --motion-out")
+        if steps is not None or guidance is not None or timeline or motion_out or style or pose_from:
+            raise ModaError(
+                "several faces take no --steps, --guidance, --timeline, --motion-out, --style, --pose-from"
+            )
         generate_group(
             portrait, words, output, script, listen, (model, device, precision), seed=seed,
             emotion=emotion, size=size, full=full, full_size=full_size, pose=pose, lips=lips, blink=blink, face=face,
         )  # fmt: skip
         return
     sound = Path(words[0])
-    check_video_out(output, portrait, sound)
+    check_video_out(output, portrait, sound, *(path for path in (style, pose_from) if path))
     if motion_out:
         check_motion_out(motion_out, portrait, sound)
     portrait, sound = given_picture(portrait), given_sound(sound)
@@ -128,6 +134,7 @@ def generate(
     video = head(
         portrait, sound, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
         pose=pose, lips=lips, blink=blink, face=face, timeline=timeline,
+        style=given_driving(style) if style else None, pose_from=given_driving(pose_from) if pose_from else None,
     )  # fmt: skip
     with progress("Generating") as report:
         video.save(output, report)
