@@ -20,6 +20,7 @@ from moda.cli.files import (
 )
 from moda.cli.progress import progress
 from moda.constants import DEFAULT_SIZE
+from moda.errors import ModaError
 
 log = logging.getLogger(__name__)
 
@@ -291,6 +292,37 @@ def serve(
     from moda.serve.run import run as start
 
     start(pictures, model, device, host, port, size, token, voice, voice_url)
+
+
+@app.command()
+def batch(
+    manifest: Annotated[
+        Path, typer.Argument(help="A table, .csv, .jsonl or .parquet: portrait, audio, options as columns.")
+    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", help="The folder that the videos go into.")],
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="A Ray cluster's address, such as auto.")] = None,
+    model: Model = "embedded",
+    voice: Annotated[str | None, typer.Option(help="For lines with a text: a command.")] = None,
+    voice_url: Annotated[str | None, typer.Option(help="Or a service with /v1/audio/speech.")] = None,
+    device: Device = "auto",
+    precision: Precision = "float32",
+) -> None:
+    """Many videos: each line of a table is one. Those that are there already are left; failed ones are listed."""
+    from moda.batch.run import FAILED, run
+    from moda.batch.work import Setup
+    from moda.weights import resolve
+
+    resolve(model)
+    setup = Setup(model, device, precision, voice, voice_url)
+    with progress("Making videos") as report:
+        found = run(manifest, folder, setup, workers, ray, report)
+    print(
+        f"{found['made']} made, {found['there_already']} were there, {found['failed']} failed, "
+        f"{found['seconds']:.1f} s"
+    )
+    if found["failed"]:
+        raise ModaError(f"{found['failed']} of {found['lines']} lines failed; {folder / FAILED} says why")
 
 
 @app.command()
