@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from moda import __version__
-from moda.cli import training
+from moda.cli import exchange, training
 from moda.cli.files import (
     check_motion_out,
     check_video_out,
@@ -20,7 +20,6 @@ from moda.cli.files import (
 )
 from moda.cli.progress import progress
 from moda.constants import DEFAULT_SIZE
-from moda.errors import ModaError
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +34,7 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Published weights: list, download, convert.", rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
 training.register(app)
+exchange.register(app)
 
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
@@ -147,7 +147,10 @@ def say(
 def animate(
     portrait: Portrait,
     driving: Annotated[
-        Path, typer.Argument(metavar="VIDEO_OR_MOTION", help="A video of a face, or an .npz motion.")
+        Path,
+        typer.Argument(
+            metavar="VIDEO_OR_MOTION", help="A video of a face, an .npz motion, a .csv of curves."
+        ),
     ],
     output: Output,
     model: Model = "embedded",
@@ -292,37 +295,6 @@ def serve(
     from moda.serve.run import run as start
 
     start(pictures, model, device, host, port, size, token, voice, voice_url)
-
-
-@app.command()
-def batch(
-    manifest: Annotated[
-        Path, typer.Argument(help="A table, .csv, .jsonl or .parquet: portrait, audio, options as columns.")
-    ],
-    folder: Annotated[Path, typer.Option("-o", "--output", help="The folder that the videos go into.")],
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
-    ray: Annotated[str | None, typer.Option(help="A Ray cluster's address, such as auto.")] = None,
-    model: Model = "embedded",
-    voice: Annotated[str | None, typer.Option(help="For lines with a text: a command.")] = None,
-    voice_url: Annotated[str | None, typer.Option(help="Or a service with /v1/audio/speech.")] = None,
-    device: Device = "auto",
-    precision: Precision = "float32",
-) -> None:
-    """Many videos: each line of a table is one. Those that are there already are left; failed ones are listed."""
-    from moda.batch.run import FAILED, run
-    from moda.batch.work import Setup
-    from moda.weights import resolve
-
-    resolve(model)
-    setup = Setup(model, device, precision, voice, voice_url)
-    with progress("Making videos") as report:
-        found = run(manifest, folder, setup, workers, ray, report)
-    print(
-        f"{found['made']} made, {found['there_already']} were there, {found['failed']} failed, "
-        f"{found['seconds']:.1f} s"
-    )
-    if found["failed"]:
-        raise ModaError(f"{found['failed']} of {found['lines']} lines failed; {folder / FAILED} says why")
 
 
 @app.command()
