@@ -39,7 +39,7 @@ exchange.register(app)
 
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
-Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
+Model = Annotated[str, typer.Option(help="embedded, moditalker, official, or a model's folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
@@ -253,7 +253,7 @@ def track(
     video: Annotated[Path, typer.Argument(help="A video of a face.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The motion to write: .npz.")],
     model: Annotated[
-        str, typer.Option(help="Whose space: embedded, official, or a model's folder.")
+        str, typer.Option(help="Whose space: embedded, moditalker, official, or a model's folder.")
     ] = "embedded",
     device: Device = "auto",
 ) -> None:
