@@ -96,8 +96,8 @@ def _normals(shape: np.ndarray) -> np.ndarray:
 class Field:
     """The forward fields of one source."""
 
-    def __init__(self, pose: HeadPose, shape: np.ndarray, size: int) -> None:
-        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured."""
+    def __init__(self, pose: HeadPose, shape: np.ndarray, size: int, alpha: np.ndarray | None) -> None:
+        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured. alpha: (size, size) the person's."""
         self.size, self.source = size, Placement.of(pose)
         self.step = max(1, size // NODES)  # pixels between nodes
         # Nodes lie in the middle of squares of `step` pixels, one square beyond the picture on each side: then
@@ -111,7 +111,7 @@ class Field:
         depth = self._depth(units, place, shape, pose)
         x = np.concatenate([units, depth[..., None]], axis=-1)
         self.x = (x @ pose.rotation).astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
-        self.follow = self._follow(units, pose, float(shape[152, 1]))
+        self.follow = self._follow(units, pose, float(shape[152, 1]), alpha is not None)
         self._expression(units, place, shape, pose)
 
     def _depth(self, units, place, shape, pose) -> np.ndarray:
@@ -137,7 +137,7 @@ class Field:
         depth = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
         return cv2.GaussianBlur(depth.reshape(self.nodes, self.nodes), (0, 0), 1.0)
 
-    def _follow(self, units, pose, chin: float) -> np.ndarray:
+    def _follow(self, units, pose, chin: float, alone: bool) -> np.ndarray:
         roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
         c, s = np.cos(roll), np.sin(roll)
         middle = (pose.rotation @ np.array([*HEAD_CENTRE, 0.5]))[:2]
@@ -151,7 +151,9 @@ class Field:
         edge = np.minimum(self.pixels, self.size - self.pixels).min(axis=-1) / pose.scale
         edge = np.maximum(edge, 0)
         # Far from the edge the head is followed whole; the last bit before the edge always rests.
-        follow = smoothstep(edge / (edge + 1.2 * beyond + 1e-6)) * smoothstep(edge / 0.25)
+        follow = smoothstep(edge / 0.25)
+        if not alone:
+            follow = follow * smoothstep(edge / (edge + 1.2 * beyond + 1e-6))
         below = level[..., 1] + HEAD_CENTRE[1] - chin * pose.rotation[1, 1]
         follow = follow * (1 - smoothstep((below - NECK[0]) / (NECK[1] - NECK[0])))
         follow = cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0)

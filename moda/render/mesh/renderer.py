@@ -18,6 +18,7 @@ from moda.motion.explicit import INDEX, LIPS, SPACE, rotation
 from moda.render.mesh.basis import dense
 from moda.render.mesh.eyes import Eye
 from moda.render.mesh.field import Field, Placement, warp
+from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
@@ -66,6 +67,7 @@ class PreparedMesh:
     motion: Motion
     crop: Crop
     image: np.ndarray  # (size, size, 3) uint8, the square as it is
+    layers: Layers
     shape: np.ndarray  # (478, 3) head-fixed, as pictured
     field: Field
     eyes: tuple[Eye, Eye]
@@ -110,13 +112,15 @@ class MeshRenderer:
             Eye(image, points, upper, lower, iris, ring, pose.scale)
             for (upper, lower), iris, ring in zip(EYES, (468, 473), IRIS_RINGS)
         )
+        alpha = matte(image, points, pose.scale)
         return PreparedMesh(
             identity=source.keypoints,
             motion=source.motion,
             crop=crop,
             image=image,
+            layers=part(image, alpha, pose.scale),
             shape=source.shape,
-            field=Field(pose, source.shape, self.size),
+            field=Field(pose, source.shape, self.size, alpha),
             eyes=(eyes[0], eyes[1]),
             mouth=Mouth(image, points, source.shape, source.motion.exp[0], Placement.of(pose)),
         )
@@ -137,19 +141,19 @@ class MeshRenderer:
         image = self._eyes(p, exp)
         upper, lower = p.field.forward(exp, placement)
         whole = slice(0, self.size), slice(0, self.size)
-        frame = warp(image, p.field.backward(upper, whole))
+        frame = p.layers.over(warp(image, p.field.backward(upper, whole)))
         points = placement.place(p.shape + dense(exp))
         jaw = p.mouth.box(points, placement)
-        below = warp(image, p.field.backward(lower, jaw))
+        below = p.layers.over(warp(image, p.field.backward(lower, jaw)), jaw)
         return p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
 
     def _eyes(self, p: PreparedMesh, exp: np.ndarray) -> np.ndarray:
-        image = p.image
+        still = image = p.layers.person
         turn = p.field.source.rotation
         for eye, side in zip(p.eyes, ("right", "left")):
             upper, lower = exp[INDEX[f"lid_upper_{side}"], 1], exp[INDEX[f"lid_lower_{side}"], 1]
             gaze = (turn @ exp[INDEX[f"iris_{side}"]])[:2]
-            drawn = image if image is not p.image else image.copy()
-            if eye.draw(drawn, float(upper), float(lower), gaze):
+            drawn = image if image is not still else image.copy()
+            if eye.draw(drawn[..., :3], float(upper), float(lower), gaze):
                 image = drawn
         return image
