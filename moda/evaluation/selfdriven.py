@@ -32,7 +32,9 @@ class Shown:
 
     image: np.ndarray  # (H, W, 3) uint8
     motion: Motion  # relative to the first frame: angles, t and offsets 0 and scale 1 there
-    frames: list[tuple[int, np.ndarray, np.ndarray]]  # index into the motion, (H, W, 3) uint8, landmarks (478, 3)
+    frames: list[
+        tuple[int, np.ndarray, np.ndarray]
+    ]  # index into the motion, (H, W, 3) uint8, landmarks (478, 3)
 
 
 def evaluate_self(
@@ -87,7 +89,10 @@ def shown(path: Path, every: int) -> Shown:
 
 def from_first(motion: Motion) -> Motion:
     """What a motion adds to its first frame."""
-    parts = {name: getattr(motion, name) - getattr(motion, name)[:1] for name in ("exp", "t", "pitch", "yaw", "roll")}
+    parts = {
+        name: getattr(motion, name) - getattr(motion, name)[:1]
+        for name in ("exp", "t", "pitch", "yaw", "roll")
+    }
     return replace(motion, scale=motion.scale / motion.scale[:1], **parts)
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from moda.motion.explicit import LID_APERTURE
-from moda.render.mesh.field import smoothstep
+from moda.render.mesh.placing import smoothstep
 
 COLUMNS = 96
 EASE, SNAP = (

@@ -75,7 +75,9 @@ def guided(image: np.ndarray, mask: np.ndarray, radius: int, smooth: float) -> n
     guide = image.astype(np.float32) / 255
     mask = mask.astype(np.float32)
     middle, level = mean(guide), mean(mask)
-    outer = mean((guide[..., :, None] * guide[..., None, :]).reshape(*mask.shape, 9)).reshape(*mask.shape, 3, 3)
+    outer = mean((guide[..., :, None] * guide[..., None, :]).reshape(*mask.shape, 9)).reshape(
+        *mask.shape, 3, 3
+    )
     spread = outer - middle[..., :, None] * middle[..., None, :] + smooth * np.eye(3, dtype=np.float32)
     together = mean(guide * mask[..., None]) - middle * level[..., None]
     slope = np.linalg.solve(spread, together[..., None])[..., 0].astype(np.float32)
@@ -120,7 +122,9 @@ def _wide(x: np.ndarray, sigma: float) -> np.ndarray:
         return cv2.GaussianBlur(x, (0, 0), sigma)
     height, width = x.shape[:2]
     small = cv2.resize(x, (max(2, width // k), max(2, height // k)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(small, (0, 0), sigma / k), (width, height), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(
+        cv2.GaussianBlur(small, (0, 0), sigma / k), (width, height), interpolation=cv2.INTER_LINEAR
+    )
 
 
 def filled(image: np.ndarray, hole: np.ndarray, unit: float) -> np.ndarray:

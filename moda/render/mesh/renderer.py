@@ -17,9 +17,10 @@ from moda.motion import Motion
 from moda.motion.explicit import INDEX, LIPS, SPACE, rotation
 from moda.render.mesh.basis import dense
 from moda.render.mesh.eyes import Eye
-from moda.render.mesh.field import Field, Placement, warp
+from moda.render.mesh.field import Field
 from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
+from moda.render.mesh.placing import Placement, warp
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from moda.motion.explicit import INDEX
-from moda.render.mesh.field import Placement, smoothstep
+from moda.render.mesh.placing import Placement, smoothstep
 from moda.render.mesh.topology import EYES, LIP_INNER_LOWER, LIP_INNER_UPPER
 
 RES = 200  # texture pixels an eye distance
