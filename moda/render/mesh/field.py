@@ -43,7 +43,8 @@ class Field:
         units = (self.pixels - pose.center[:2]) / pose.scale  # eye distances in the picture
         place = ((pose.place(shape)[:, :3] - pose.center) / pose.scale).astype(np.float64)
 
-        depth = head.depth(units, place, shape, pose)
+        self.outline = head.Outline.of(alpha, pose)
+        depth = head.depth(units, place, shape, pose, self.outline)
         x = np.concatenate([units, depth[..., None]], axis=-1) @ pose.rotation
         self.x = x.astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
         edge = np.minimum(self.pixels + 0.5, size - 0.5 - self.pixels) / pose.scale

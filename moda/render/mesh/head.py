@@ -7,6 +7,7 @@ body still sways with the head's shifts, as bodies of tracked people do.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from moda.render.mesh.placing import NO_MAP, interpolate, smoothstep
 
 # The head with its hair, head-fixed, eye distances: an ellipsoid whose outline turns with the skull.
 HEAD_CENTER, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
+DIRECTIONS = 72
+WIDEST = (0.85, 1.45)  # of the ellipse: what a head's outline is taken for
+FACE, EARS = 0.6, 0.7  # part of the ellipse that is the face's alone; eye distances below the eyes where heads end
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends, in one layer
@@ -51,31 +55,79 @@ def _normals(shape: np.ndarray) -> np.ndarray:
     return normal * np.sign(outward)[:, None]
 
 
+@dataclass(frozen=True)
+class Outline:
+    """How far a person's head with its hair reaches in each direction, against HEAD_RADII's ellipse: 1 is the same."""
+
+    ratio: np.ndarray  # (DIRECTIONS,), from the picture's right on, clockwise
+
+    @classmethod
+    def of(cls, alpha: np.ndarray | None, pose: HeadPose) -> Outline:
+        if alpha is None:
+            return cls(np.ones(DIRECTIONS))
+        ring = _ring(DIRECTIONS)
+        reach = np.linspace(0.3, WIDEST[1], 80)
+        at = np.concatenate([ring[:, None] * reach[None, :, None] + HEAD_CENTER, np.zeros((DIRECTIONS, 80, 1))], axis=-1)
+        at[..., 2] = OUTLINE_DEPTH
+        pixels = pose.place(at)[..., :2].astype(np.float32)
+        inside = cv2.remap(alpha, pixels, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) > 0.5
+        ratio = reach[np.where(inside.all(axis=1), len(reach), inside.argmin(axis=1)) - 1]
+        # Below the ears neck and shoulders go on where the head ends.
+        ratio = np.where(ring[:, 1] + HEAD_CENTER[1] < EARS, np.clip(ratio, *WIDEST), 1.0)
+        kernel = np.hanning(9) / np.hanning(9).sum()
+        return cls(np.convolve(np.tile(ratio, 3), kernel, "same")[DIRECTIONS:-DIRECTIONS])
+
+    def _along(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(..., 2) head-fixed x, y -> from the middle, how far in ellipses, the outline's ratio there."""
+        level = at - HEAD_CENTER
+        turn = np.arctan2(level[..., 1] / HEAD_RADII[1], level[..., 0] / HEAD_RADII[0]) / (2 * np.pi) * DIRECTIONS
+        grown = np.append(self.ratio, self.ratio[0])
+        ratio = np.interp(turn % DIRECTIONS, np.arange(DIRECTIONS + 1), grown)
+        return level, np.linalg.norm(level / HEAD_RADII, axis=-1), ratio
+
+    def usual(self, at: np.ndarray) -> np.ndarray:
+        """(..., 2) x, y of this head -> of the mean head, whose outline is the ellipse; the face stays as it is."""
+        level, rho, ratio = self._along(at)
+        new = np.where(rho < ratio, FACE + (rho - FACE) * (1 - FACE) / (ratio - FACE), rho + 1 - ratio)
+        return level * np.where(rho > FACE, new / np.maximum(rho, 1e-6), 1)[..., None] + HEAD_CENTER
+
+    def own(self, at: np.ndarray) -> np.ndarray:
+        """The inverse of `usual`."""
+        level, rho, ratio = self._along(at)
+        new = np.where(rho < 1, FACE + (rho - FACE) * (ratio - FACE) / (1 - FACE), rho - 1 + ratio)
+        return level * np.where(rho > FACE, new / np.maximum(rho, 1e-6), 1)[..., None] + HEAD_CENTER
+
+
+def _ring(count: int) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=1) * HEAD_RADII
+
+
 @cache
-def _head() -> np.ndarray:
+def _learned() -> np.ndarray:
     from safetensors.numpy import load_file
 
     return load_file(Path(__file__).with_name("head.safetensors"))["depth"]
 
 
 def learned(at: np.ndarray) -> np.ndarray:
-    """(..., 2) x, y head-fixed -> what tracked people's heads are deeper there than the analytic one."""
-    table = _head()
+    """(..., 2) x, y of the mean head -> what tracked people's heads are deeper there than the analytic one."""
     place = ((np.abs(at) * [1, 0] + at * [0, 1] - HEAD_CORNER) / HEAD_STEP).astype(np.float32)
-    return np.asarray(cv2.remap(table, place, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return np.asarray(cv2.remap(_learned(), place, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
 
 
-def depth(units: np.ndarray, place: np.ndarray, shape: np.ndarray, pose: HeadPose) -> np.ndarray:
+def depth(
+    units: np.ndarray, place: np.ndarray, shape: np.ndarray, pose: HeadPose, outline: Outline
+) -> np.ndarray:
     """Depth of every node, eye distances: the mesh's on the face, the head's ellipsoid and the neck around it."""
-    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     chin = shape[152, 1]
     around = []
     for radius, z in ((1.0, OUTLINE_DEPTH), (1.6, OUTLINE_DEPTH + 0.1), (2.6, OUTLINE_DEPTH + 0.1)):
-        p = ring * HEAD_RADII * radius + HEAD_CENTER
-        p = p[p[:, 1] < 1.0 + (radius > 1.2)]
+        p = _ring(24) * radius + HEAD_CENTER
+        p = outline.own(p[p[:, 1] < 1.0 + (radius > 1.2)])
         around.append(np.column_stack([p, np.full(len(p), z)]))
-    crown = [[x, -1.45, 0.25 + 0.5 * x * x] for x in (-0.8, -0.4, 0.0, 0.4, 0.8)]
+    crown = np.array([[x, -1.45, 0.25 + 0.5 * x * x] for x in (-0.8, -0.4, 0.0, 0.4, 0.8)])
+    crown[:, :2] = outline.own(crown[:, :2])
     neck = [[x, chin + y, 0.65 + 0.3 * x * x] for x in (-0.7, 0.0, 0.7) for y in (0.45, 1.2)]
     anchors = np.concatenate([*around, crown, neck]) @ pose.rotation.T.astype(np.float64)
     # What is turned away lies behind what is seen at the same place, and must not give it its depth.
@@ -86,9 +138,9 @@ def depth(units: np.ndarray, place: np.ndarray, shape: np.ndarray, pose: HeadPos
     _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
     known = known[unique]
     found = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
-    depth = cv2.GaussianBlur(found.reshape(units.shape[:2]), (0, 0), 1.0)
-    fixed = np.concatenate([units, depth[..., None]], axis=-1) @ pose.rotation
-    return depth + learned(fixed[..., :2])
+    z = cv2.GaussianBlur(found.reshape(units.shape[:2]), (0, 0), 1.0)
+    fixed = np.concatenate([units, z[..., None]], axis=-1) @ pose.rotation
+    return z + learned(outline.usual(fixed[..., :2]))
 
 
 def follows(
