@@ -47,7 +47,7 @@ class Field:
         depth = head.depth(units, place, shape, pose, self.outline)
         x = np.concatenate([units, depth[..., None]], axis=-1) @ pose.rotation
         self.x = x.astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
-        edge = np.minimum(self.pixels + 0.5, size - 0.5 - self.pixels) / pose.scale
+        edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
         self.turns, self.shifts = head.follows(
             units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
         )

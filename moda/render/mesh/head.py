@@ -26,17 +26,16 @@ FACE, EARS = 0.6, 0.7  # part of the ellipse that is the face's alone; eye dista
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends, in one layer
-TURNS_END = (0.05, 1.1)  # the same below the chin in the neck's middle, of a person who stands alone
-BESIDE, SOONER = (0.6, 1.2), 0.5  # how far beside the neck, and how much sooner, it ends there
+TURNS_END = (0.25, 1.0)  # the same below the chin in the neck's middle, of a person who stands alone
+BESIDE, SOONER = (0.3, 1.5), 0.85  # how far beside the neck, and how much sooner, it ends there
 CHEST, SHOULDERS, BROAD = (
     0.85,
     0.45,
     (0.4, 2.0),
 )  # of the head's shifts that a body follows, from its middle outwards
-EDGE_NEAR, EDGE_FAR = (
-    0.25,
-    0.7,
-)  # eye distances from the square's edge in which all comes to rest: without, with hair
+# Eye distances from the square's edge in which all comes to rest: usually, and where hair that is nearer than TOUCHES
+# must be stretched.
+EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.15
 HEAD_CORNER, HEAD_STEP = np.array([0.0, -2.4]), 0.1  # of the learned depth's table, eye distances
 
 
@@ -148,8 +147,8 @@ def follows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """-> (N, N, 1) how far each node turns with the head, (N, N, 1) how far it shifts with it.
 
-    units: (N, N, 2) nodes, eye distances from the eyes in the picture. edge: (N, N, 2) from the square's nearest side
-    and its nearest of top and bottom. alpha: the person's, None where the picture is one layer. step: between nodes.
+    units: (N, N, 2) nodes, eye distances from the eyes in the picture. edge: (N, N, 4) from the square's left,
+    top, right and bottom. alpha: the person's, None where the picture is one layer. step: between nodes.
     """
     nearest = np.maximum(edge.min(axis=-1), 0)
     inside = nearest >= step
@@ -170,17 +169,12 @@ def follows(
 
 
 def _edges(edge: np.ndarray, alpha: np.ndarray, pose: HeadPose) -> np.ndarray:
-    """1 within, 0 at the square's edge; where hair reaches an edge it comes to rest over a longer way."""
-    unit = pose.scale
-    above = alpha[: max(1, int(pose.center[1] + unit))] > 0.5  # head and hair, no shoulders
-    room = min(np.append(np.flatnonzero(above.any(axis=1)), alpha.shape[0])[0], *_sides(above)) / unit
-    way = float(np.clip(1.0 - room, EDGE_NEAR, EDGE_FAR))
-    return smoothstep(np.maximum(edge[..., 0], 0) / way) * smoothstep(np.maximum(edge[..., 1], 0) / way)
-
-
-def _sides(mask: np.ndarray) -> tuple[int, int]:
-    columns = np.append(np.flatnonzero(mask.any(axis=0)), [mask.shape[1]])
-    return int(columns[0]), int(mask.shape[1] - 1 - columns[-2]) if len(columns) > 1 else mask.shape[1]
+    """1 within, 0 at the square's edge; on the side where hair reaches it over a longer way."""
+    head = alpha[: max(1, int(pose.center[1] + pose.scale))] > 0.5  # and hair, no shoulders
+    rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
+    room = np.array([columns[0], rows[0], head.shape[1] - 1 - columns[-1], alpha.shape[0]]) / pose.scale
+    way = np.interp(room, (0, TOUCHES), (EDGE_FAR, EDGE_NEAR))
+    return smoothstep(np.maximum(edge, 0) / way).min(axis=-1)
 
 
 def _in_one_layer(units: np.ndarray, edge: np.ndarray, pose: HeadPose, chin: float) -> np.ndarray:
