@@ -36,6 +36,8 @@ CHEST, SHOULDERS, BROAD = (
 # Eye distances from the square's edge in which all comes to rest: usually, and where hair that is nearer than TOUCHES
 # must be stretched.
 EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.15
+FEATURES = np.array([[0.0, 0.45], [0.95, 1.0]])  # an ellipse about eyes, nose and lips
+EVEN = 0.1  # eye distances by which depth is evened out around it
 HEAD_CORNER, HEAD_STEP = np.array([0.0, -2.4]), 0.1  # of the learned depth's table, eye distances
 
 
@@ -139,7 +141,12 @@ def depth(
     found = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
     z = cv2.GaussianBlur(found.reshape(units.shape[:2]), (0, 0), 1.0)
     fixed = np.concatenate([units, z[..., None]], axis=-1) @ pose.rotation
-    return z + learned(outline.usual(fixed[..., :2]))
+    z += learned(outline.usual(fixed[..., :2]))
+    # Nose, eyes and lips are as sharp as the mesh has them; around them its points must not show as bumps.
+    even = cv2.GaussianBlur(z, (0, 0), EVEN / float(units[0, 1, 0] - units[0, 0, 0]))
+    far = np.linalg.norm((fixed[..., :2] - FEATURES[0]) / FEATURES[1], axis=-1)
+    blend = smoothstep((far - 0.7) / 0.3)
+    return (z * (1 - blend) + even * blend).astype(np.float32)
 
 
 def follows(
