@@ -22,7 +22,10 @@ from moda.render.mesh.placing import NO_MAP, interpolate, smoothstep
 HEAD_CENTER, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
 DIRECTIONS = 72
 WIDEST = (0.85, 1.45)  # of the ellipse: what a head's outline is taken for
-FACE, EARS = 0.6, 0.7  # part of the ellipse that is the face's alone; eye distances below the eyes where heads end
+FACE, EARS = (
+    0.6,
+    0.7,
+)  # part of the ellipse that is the face's alone; eye distances below the eyes where heads end
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends, in one layer
@@ -68,7 +71,9 @@ class Outline:
             return cls(np.ones(DIRECTIONS))
         ring = _ring(DIRECTIONS)
         reach = np.linspace(0.3, WIDEST[1], 80)
-        at = np.concatenate([ring[:, None] * reach[None, :, None] + HEAD_CENTER, np.zeros((DIRECTIONS, 80, 1))], axis=-1)
+        at = np.concatenate(
+            [ring[:, None] * reach[None, :, None] + HEAD_CENTER, np.zeros((DIRECTIONS, 80, 1))], axis=-1
+        )
         at[..., 2] = OUTLINE_DEPTH
         pixels = pose.place(at)[..., :2].astype(np.float32)
         inside = cv2.remap(alpha, pixels, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) > 0.5
@@ -81,7 +86,11 @@ class Outline:
     def _along(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(..., 2) head-fixed x, y -> from the middle, how far in ellipses, the outline's ratio there."""
         level = at - HEAD_CENTER
-        turn = np.arctan2(level[..., 1] / HEAD_RADII[1], level[..., 0] / HEAD_RADII[0]) / (2 * np.pi) * DIRECTIONS
+        turn = (
+            np.arctan2(level[..., 1] / HEAD_RADII[1], level[..., 0] / HEAD_RADII[0])
+            / (2 * np.pi)
+            * DIRECTIONS
+        )
         grown = np.append(self.ratio, self.ratio[0])
         ratio = np.interp(turn % DIRECTIONS, np.arange(DIRECTIONS + 1), grown)
         return level, np.linalg.norm(level / HEAD_RADII, axis=-1), ratio
