@@ -39,6 +39,7 @@ CHEST, SHOULDERS, BROAD = (
 # Eye distances from the square's edge in which all comes to rest: usually, and where hair that is nearer than TOUCHES
 # must be stretched.
 EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.15
+BODY_EDGE = 0.5  # the same for a body, which every picture's edge cuts
 FEATURES = np.array([[0.0, 0.45], [0.95, 1.0]])  # an ellipse about eyes, nose and lips
 EVEN = 0.1  # eye distances by which depth is evened out around it
 HEAD_CORNER, HEAD_STEP = np.array([0.0, -2.4]), 0.1  # of the learned depth's table, eye distances
@@ -172,10 +173,10 @@ def follows(
         follow = _in_one_layer(units, nearest, pose, chin)
         follow = (cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0) * inside)[..., None]
         return follow.astype(np.float32), follow.astype(np.float32)
-    rests = _edges(edge, alpha, pose)
     neck = (pose.rotation @ NECK_PIVOT)[:2]
     across = np.abs(units[..., 0] - neck[0])
     below = units[..., 1] - neck[1] + NECK_PIVOT[1] - chin
+    rests = _edges(edge, alpha, pose, smoothstep(below / BODY_EDGE))
     sooner = SOONER * smoothstep((across - BESIDE[0]) / (BESIDE[1] - BESIDE[0]))
     turns = 1 - smoothstep((below + sooner - TURNS_END[0]) / (TURNS_END[1] - TURNS_END[0]))
     body = CHEST + (SHOULDERS - CHEST) * smoothstep((across - BROAD[0]) / (BROAD[1] - BROAD[0]))
@@ -184,13 +185,14 @@ def follows(
     return out[0][..., None].astype(np.float32), out[1][..., None].astype(np.float32)
 
 
-def _edges(edge: np.ndarray, alpha: np.ndarray, pose: HeadPose) -> np.ndarray:
-    """1 within, 0 at the square's edge; on the side where hair reaches it over a longer way."""
+def _edges(edge: np.ndarray, alpha: np.ndarray, pose: HeadPose, body: np.ndarray) -> np.ndarray:
+    """1 within, 0 at the square's edge; on the side where hair reaches it over a longer way, and for the body (N, N)."""
     head = alpha[: max(1, int(pose.center[1] + pose.scale))] > 0.5  # and hair, no shoulders
     rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
     room = np.array([columns[0], rows[0], head.shape[1] - 1 - columns[-1], alpha.shape[0]]) / pose.scale
     way = np.interp(room, (0, TOUCHES), (EDGE_FAR, EDGE_NEAR))
-    return smoothstep(np.maximum(edge, 0) / way).min(axis=-1)
+    ways = np.maximum(way, BODY_EDGE * body[..., None])
+    return smoothstep(np.maximum(edge, 0) / ways).min(axis=-1)
 
 
 def _in_one_layer(units: np.ndarray, edge: np.ndarray, pose: HeadPose, chin: float) -> np.ndarray:

@@ -32,9 +32,13 @@ class Layers:
         """(h, w, 4) of the person, moved, -> (h, w, 3) before the background's rows and columns."""
         if self.background is None:
             return np.asarray(cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
+        return np.asarray(cv2.cvtColor(cv2.add(person, self.behind(person, box)), cv2.COLOR_RGBA2RGB))
+
+    def behind(self, person: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+        """(h, w, 4) what is seen of the background where the person is like this."""
+        assert self.background is not None
         clear = cv2.bitwise_not(cv2.extractChannel(person, 3))
-        behind = cv2.multiply(self.background[box], cv2.merge([clear] * 4), scale=1 / 255)
-        return np.asarray(cv2.cvtColor(cv2.add(person, behind), cv2.COLOR_RGBA2RGB))
+        return np.asarray(cv2.multiply(self.background[box], cv2.merge([clear] * 4), scale=1 / 255))
 
 
 def matte(image: np.ndarray, points: np.ndarray, unit: float) -> np.ndarray | None:
@@ -95,9 +99,17 @@ def part(image: np.ndarray, alpha: np.ndarray | None, unit: float) -> Layers:
     background = filled(image, hole, unit)
     # Only the mixture is known: no less than this much of it is the person's, since light is never taken away.
     alpha = np.maximum(alpha, 1 - (picture / np.maximum(background, 1)).min(axis=-1)) * hole
-    person = picture - (1 - alpha[..., None]) * background
-    layer = np.dstack([person, 255 * alpha])
-    return Layers((layer + 0.5).astype(np.uint8), np.dstack([(background + 0.5).astype(np.uint8), whole]))
+    layers = Layers(
+        np.dstack([image, np.ceil(255 * alpha).astype(np.uint8)]),
+        np.dstack([(background + 0.5).astype(np.uint8), whole]),
+    )
+    # Rounded as in `over`, so that both layers together are the picture itself.
+    for _ in range(3):
+        behind = layers.behind(layers.person, np.s_[:, :])[..., :3]
+        over = (behind > image).any(axis=-1)
+        layers.person[over, 3] = np.minimum(layers.person[over, 3], 254) + 1
+    layers.person[..., :3] = cv2.subtract(image, behind)
+    return layers
 
 
 def spread(picture: np.ndarray, known: np.ndarray, reach: float) -> np.ndarray:

@@ -146,7 +146,9 @@ class MeshRenderer:
         points = placement.place(p.shape + dense(exp))
         jaw = p.mouth.box(points, placement)
         below = p.layers.over(warp(image, p.field.backward(lower, jaw)), jaw)
-        return p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
+        frame = p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
+        frame[[0, -1]], frame[:, [0, -1]] = p.image[[0, -1]], p.image[:, [0, -1]]  # where a fold reached the edge
+        return frame
 
     def _eyes(self, p: PreparedMesh, exp: np.ndarray) -> np.ndarray:
         still = image = p.layers.person
