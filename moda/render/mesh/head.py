@@ -42,6 +42,7 @@ EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.15
 BODY_EDGE = 0.5  # the same for a body, which every picture's edge cuts
 FEATURES = np.array([[0.0, 0.45], [0.95, 1.0]])  # an ellipse about eyes, nose and lips
 EVEN = 0.1  # eye distances by which depth is evened out around it
+TABLE = Path(__file__).with_name("head.safetensors")
 HEAD_CORNER, HEAD_STEP = np.array([0.0, -2.4]), 0.1  # of the learned depth's table, eye distances
 
 
@@ -118,7 +119,7 @@ def _ring(count: int) -> np.ndarray:
 def _learned() -> np.ndarray:
     from safetensors.numpy import load_file
 
-    return load_file(Path(__file__).with_name("head.safetensors"))["depth"]
+    return load_file(TABLE)["depth"]
 
 
 def learned(at: np.ndarray) -> np.ndarray:
@@ -133,10 +134,10 @@ def depth(
     """Depth of every node, eye distances: the mesh's on the face, the head's ellipsoid and the neck around it."""
     chin = shape[152, 1]
     around = []
-    for radius, z in ((1.0, OUTLINE_DEPTH), (1.6, OUTLINE_DEPTH + 0.1), (2.6, OUTLINE_DEPTH + 0.1)):
+    for radius, behind in ((1.0, OUTLINE_DEPTH), (1.6, OUTLINE_DEPTH + 0.1), (2.6, OUTLINE_DEPTH + 0.1)):
         p = _ring(24) * radius + HEAD_CENTER
         p = outline.own(p[p[:, 1] < 1.0 + (radius > 1.2)])
-        around.append(np.column_stack([p, np.full(len(p), z)]))
+        around.append(np.column_stack([p, np.full(len(p), behind)]))
     crown = np.array([[x, -1.45, 0.25 + 0.5 * x * x] for x in (-0.8, -0.4, 0.0, 0.4, 0.8)])
     crown[:, :2] = outline.own(crown[:, :2])
     neck = [[x, chin + y, 0.65 + 0.3 * x * x] for x in (-0.7, 0.0, 0.7) for y in (0.45, 1.2)]
@@ -149,7 +150,7 @@ def depth(
     _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
     known = known[unique]
     found = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
-    z = cv2.GaussianBlur(found.reshape(units.shape[:2]), (0, 0), 1.0)
+    z = np.asarray(cv2.GaussianBlur(found.reshape(units.shape[:2]), (0, 0), 1.0))
     fixed = np.concatenate([units, z[..., None]], axis=-1) @ pose.rotation
     z += learned(outline.usual(fixed[..., :2]))
     # Nose, eyes and lips are as sharp as the mesh has them; around them its points must not show as bumps.

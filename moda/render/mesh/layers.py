@@ -151,7 +151,7 @@ def filled(image: np.ndarray, hole: np.ndarray, unit: float) -> np.ndarray:
     edge = nearest[label]
     edge = np.where(hole[..., None] > 0, cv2.GaussianBlur(edge, (0, 0), max(1.0, 0.03 * unit)), edge)
     here = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
-    across = np.clip(2 * edge - here, 0, np.float32([width - 1, height - 1]))
+    across = np.clip(2 * edge - here, 0, np.array([width - 1, height - 1], np.float32))
     picture, known = image.astype(np.float32), (hole == 0).astype(np.float32)
     soft = spread(picture, known, max(1.0, 0.08 * unit))
     empty = np.empty(0, np.float32)
