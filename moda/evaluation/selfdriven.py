@@ -20,6 +20,7 @@ from moda.motion import Motion
 from moda.motion.explicit import rotation
 from moda.render import Renderer
 
+SIZE = 256  # pixels of the square that is compared
 STEPS = (0, 4, 8, 12, 16, 24)  # degrees turned from the first frame
 BOX = np.array([[-0.25, -0.45], [0.25, 0.2]])  # of the landmarks' box, added to it: hair and some background
 LATE = 0.3  # of a frame: a picture shown further than this from a motion's instant is not compared
@@ -105,8 +106,7 @@ def compare(clip: Shown, renderer: Renderer) -> Iterable[dict]:
         return
     prepared = renderer.prepare(source)
     own = prepared.motion
-    motion = Motion.from_array(clip.motion.to_array()[[i for i, _, _ in clip.frames]], own.space)
-    driven = own.space.generated(replace(motion, exp=motion.exp + own.exp), own)
+    driven = driven_by_itself(clip.motion, [i for i, _, _ in clip.frames], own)
     still = prepared.crop.cut(clip.image)
     turns = rotation(driven.pitch, driven.yaw, driven.roll)
     first = rotation(own.pitch, own.yaw, own.roll)[0]
@@ -122,6 +122,12 @@ def compare(clip: Shown, renderer: Renderer) -> Iterable[dict]:
             "still_psnr": psnr(still[box], real[box]),
             "still_ssim": ssim(still[box], real[box]),
         }
+
+
+def driven_by_itself(motion: Motion, frames: list[int], own: Motion) -> Motion:
+    """Some frames of a clip's motion from its first frame, put on the portrait that this frame is. own: its motion."""
+    some = Motion.from_array(motion.to_array()[frames], own.space)
+    return own.space.generated(replace(some, exp=some.exp + own.exp), own)
 
 
 def face_box(points: np.ndarray, size: int) -> tuple[slice, slice]:

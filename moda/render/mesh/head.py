@@ -152,7 +152,7 @@ def depth(
     found = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
     z = np.asarray(cv2.GaussianBlur(found.reshape(units.shape[:2]), (0, 0), 1.0))
     fixed = np.concatenate([units, z[..., None]], axis=-1) @ pose.rotation
-    z += learned(outline.usual(fixed[..., :2]))
+    z = z + learned(outline.usual(fixed[..., :2]))
     # Nose, eyes and lips are as sharp as the mesh has them; around them its points must not show as bumps.
     even = cv2.GaussianBlur(z, (0, 0), EVEN / float(units[0, 1, 0] - units[0, 0, 0]))
     far = np.linalg.norm((fixed[..., :2] - FEATURES[0]) / FEATURES[1], axis=-1)
