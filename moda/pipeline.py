@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,16 @@ from moda.motion import Motion
 
 if TYPE_CHECKING:
     from moda.engine.character import Character
+    from moda.engine.dub import Dub
     from moda.engine.session import Frame
     from moda.engine.video import Audio, Video
     from moda.face.tracking import Track
     from moda.media.picture import Picture
+    from moda.motion.timeline import Event, Timeline
     from moda.voice import Voice
 
     Portrait = Picture | Character  # a picture, or what was prepared of one
+    Directions = Timeline | Sequence[Event] | str | os.PathLike[str] | None
 
 
 class TalkingHead(Model):
@@ -78,6 +81,7 @@ class TalkingHead(Model):
         blink: float = 1.0,
         gaze: tuple[float, float] = (0.0, 0.0),
         scheme: str = "offline",
+        timeline: Directions = None,
         **view,
     ) -> Video:
         """The portrait speaks. Nothing is generated before the video is saved or looked at.
@@ -86,24 +90,26 @@ class TalkingHead(Model):
         audio:    a sound or video file, or (n,) float32 mono 16 kHz, or an iterable of pieces of that (a stream)
         seed, steps, guidance, scheme: moda.engine.performance.Sampling
         emotion, pose, lips, blink, gaze: moda.engine.performance.Settings
+        timeline: events, or a JSON file of them: moda.motion.timeline
         view:     size, full, full_size, face: as `prepare`, unless it is prepared already
 
         Errors: ModaError, one line that says what is wrong with what was given.
         """
         from moda.engine.performance import Sampling, Settings
         from moda.engine.video import Input, Video, perform
+        from moda.motion.timeline import Timeline
 
         sampling, settings = (
             Sampling(scheme, seed, steps, guidance),
             Settings(emotion, pose, lips, blink, gaze),
         )
-        sound = Input(audio)
-        self.description.generator.config.emotion_index(emotion)  # a wrong name is said before any work
+        sound, events = Input(audio), Timeline.read(timeline)
+        self.description.generator.config.emotion(emotion)  # a wrong name is said before any work
         with ThreadPoolExecutor(1) as loading:  # the networks are read while the face is looked for
             loaded = loading.submit(lambda: (self.encoder, self.generator))
             character = self._character(portrait, view)
             loaded.result()
-        performance = character.performance(settings, sampling)
+        performance = character.performance(settings, sampling, events)
         made = f"model {self.folder.name}, seed {seed}"
         return Video(character, perform(performance, sound.pieces()), sound.listening, sound.frames, made)
 
@@ -120,6 +126,7 @@ class TalkingHead(Model):
         lips: float = 1.0,
         blink: float = 1.0,
         mode: str = "relative",
+        timeline: Directions = None,
         progress: Callable[[float], None] | None = None,
         **view,
     ) -> Video:
@@ -134,12 +141,29 @@ class TalkingHead(Model):
         from moda.engine.driving import Driving
         from moda.engine.performance import Settings
         from moda.engine.video import Video
+        from moda.motion.timeline import Timeline
 
-        settings = Settings(None, pose, lips, blink)  # wrong numbers are said before any work
+        # wrong numbers are said before any work
+        settings, events = Settings(None, pose, lips, blink), Timeline.read(timeline)
         character = self._character(portrait, view)
         found = Driving.read(driving, character.renderer, progress)
-        motion = found.on(character, mode, settings)
+        motion = found.on(character, mode, settings, events)
         return Video(character, iter([motion]), found.listening, len(motion), found.remark)
+
+    def dub(
+        self,
+        video: str | os.PathLike,
+        audio: Audio,
+        *,
+        face: int = 0,
+        lips: float = 1.0,
+        seed: int = 0,
+        progress: Callable[[float], None] | None = None,
+    ) -> Dub:
+        """Footage speaks another sound: see moda.engine.dub. progress: told 0..1 while the face is followed."""
+        from moda.engine.dub import Dub
+
+        return Dub(self, video, audio, face, lips, seed, progress)
 
     def stream(self, portrait: Portrait, pieces: Iterable[np.ndarray], **options) -> Iterator[Frame]:
         """Frames as soon as the sound for them is there; options as `prepare` and `Character.session` take them.

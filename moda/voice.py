@@ -22,6 +22,7 @@ from moda.errors import ModaError
 
 MAX_TEXT = 4096  # characters that speech services take at once
 TIMEOUT = 60.0  # seconds for one sentence
+DEFAULT = "espeak-ng -w {out}"
 SENTENCE = re.compile(r"(?<=[.!?…。！？])\s+|\n+")
 
 

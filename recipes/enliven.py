@@ -21,8 +21,9 @@ def main() -> None:
     parser.add_argument("--lids", type=float, default=1.6)
     parser.add_argument("--face-noise", type=float, default=1.02)
     parser.add_argument("--pose-noise", type=float, default=1.15)
-    parser.add_argument("--live-face", type=float, default=0.65)
-    parser.add_argument("--live-pose", type=float, default=0.95)
+    parser.add_argument("--live-face", type=float, default=0.7)
+    parser.add_argument("--live-pose", type=float, default=1.15)
+    parser.add_argument("--live-steps", type=int, default=2)
     options = parser.parse_args()
     path = options.model / "config.json"
     values = json.loads(path.read_text())
@@ -36,6 +37,7 @@ def main() -> None:
         "face": options.live_face,
         "pose": options.live_pose,
     }
+    generator["config"]["live_steps"] = options.live_steps
     path.write_text(json.dumps(values, indent=1) + "\n")
 
 

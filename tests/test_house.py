@@ -24,6 +24,7 @@ PUBLISHED = {"weights/published.py", "generator/config.py"}
 KNOWN = {
     "explicit": {"motion/explicit.py", *REGISTRIES},
     "liveportrait": {"motion/liveportrait.py", "render/liveportrait/", *REGISTRIES, *PUBLISHED},
+    "landmarks68": {"motion/landmarks68.py", "generator/atom/published.py", *REGISTRIES},
     "mesh": {"render/mesh/", *REGISTRIES},
 }
 

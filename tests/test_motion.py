@@ -94,3 +94,19 @@ def test_mirror_changes_sides_and_only_sides():
     for i, name in enumerate(explicit.NAMES):
         other = explicit.NAMES[explicit.MIRROR[i]]
         assert other == name.replace("left", "#").replace("right", "left").replace("#", "right")
+
+
+@given(st.floats(-0.2, 1.3), st.floats(-0.2, 1.3))
+def test_blinks_are_made_whole_and_open_eyes_are_left(right, left):
+    from moda.motion.explicit import LID_APERTURE, LOWER_LIDS, SPACE, UPPER_LIDS
+
+    motion = Motion.still(1)
+    motion.exp[0, UPPER_LIDS, 1] = np.array([right, left]) * LID_APERTURE / 2
+    motion.exp[0, LOWER_LIDS, 1] = np.array([right, left]) * -LID_APERTURE / 2
+    after = SPACE.lid_closure(SPACE.whole_blinks(motion))[0]
+    mean = (right + left) / 2
+    if mean < 0.34:
+        assert np.allclose(after, [right, left], atol=1e-5)
+    if mean > 0.61:
+        assert np.allclose(after, np.maximum([right, left], 1), atol=1e-5)  # shut, both at once
+    assert (after >= np.array([right, left]) - 1e-5).all()

@@ -10,9 +10,9 @@ import torch
 from conftest import EMBEDDED
 
 from moda import ModaError
+from moda.motion import emotions
 from moda.motion.explicit import INDEX, LID_APERTURE, LIDS, lip_gap
 from moda.training import config as configs
-from moda.training import emotions
 from moda.training.dataset import Found, best_lag, items, stretches
 from moda.training.generator import FlowModule, GeneratorConfig, GeneratorTask
 from moda.training.trainer import Trainer, TrainerConfig

@@ -16,6 +16,7 @@ from moda.bench.timing import peak_memory
 from moda.constants import SAMPLE_RATE
 from moda.errors import ModaError
 from moda.motion import join
+from moda.motion.space import converted
 from moda.validation import check_number
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ def bench(
         )
         report(f"  {'processor time':<20}{run['processor_seconds']:8.2f} s, of all cores together")
         report(f"  peak memory {run['peak_memory_gb']:.2f} GB")
-    from moda.generator.bench import bench as generator_stages
-
-    result["operations"] = show(generator_stages(head.generator.model) + head.renderer().operations(), report)
+    result["operations"] = show(head.generator.operations() + head.renderer().operations(), report)
     return result
 
 
@@ -140,13 +139,14 @@ def _run(head: TalkingHead, seconds: float) -> dict:
 
         character = stage("portrait", lambda: head.prepare(ASSETS / "astronaut.jpg"))
         features = stage("sound to features", lambda: list(encode(head.encoder, iter_audio(speech))))
-        own, space = character.motion, head.generator.space
+        space = head.generator.space
+        own, identity = character.own_in(space)
         start = space.start(own)
         motion = stage(
             "generator",
-            lambda: join(list(head.generator.stream(features, character.prepared.identity, start))),
+            lambda: join(list(head.generator.stream(features, identity, start))),
         )
-        motion = space.generated(motion, own)
+        motion = converted(space.generated(motion, own), character.renderer.space)
         stage("renderer", lambda: sum(1 for _ in character.draw(motion)))
         few = list(character.draw(motion[: min(len(motion), 250)]))
         frames: Iterator[np.ndarray] = (few[i % len(few)] for i in range(len(motion)))

@@ -20,6 +20,7 @@ from moda.cli.files import (
 )
 from moda.cli.progress import progress
 from moda.constants import DEFAULT_SIZE
+from moda.errors import ModaError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,14 @@ FullSize = Annotated[
 Face = Annotated[int, typer.Option(help="Which face of the picture; 0 is the largest.")]
 Pose = Annotated[float, typer.Option(help="Gain of the head's movement: 0 stills, 1 is as generated.")]
 Lips = Annotated[float, typer.Option(help="Gain of the lips' movement.")]
+Emotion = Annotated[
+    str | None, typer.Option(help="One of the model's emotions; happiness:0.6 for less of it.")
+]
 Blink = Annotated[float, typer.Option(help="Gain of the lids' movement.")]
+
+TimelineFile = Annotated[
+    Path | None, typer.Option("--timeline", help="Events, .json: emotion, gaze, head, blinks.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -73,7 +81,7 @@ def generate(
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. [default: the model's]")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
-    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    emotion: Emotion = None,
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
@@ -82,6 +90,7 @@ def generate(
     pose: Pose = 1.0,
     lips: Lips = 1.0,
     blink: Blink = 1.0,
+    timeline: TimelineFile = None,
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -96,7 +105,7 @@ def generate(
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
         portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
-        pose=pose, lips=lips, blink=blink, face=face,
+        pose=pose, lips=lips, blink=blink, face=face, timeline=timeline,
     )  # fmt: skip
     with progress("Generating") as report:
         video.save(output, report)
@@ -112,10 +121,11 @@ def say(
     voice: Annotated[str, typer.Option(help="A command that writes a wav.")] = "espeak-ng -w {out}",
     voice_url: Annotated[str | None, typer.Option(help="Instead a service with /v1/audio/speech.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
-    emotion: Annotated[str | None, typer.Option(help="One of the model's emotions.")] = None,
+    emotion: Emotion = None,
     model: Model = "embedded",
     size: Size = DEFAULT_SIZE,
     full: Full = False,
+    timeline: TimelineFile = None,
     device: Device = "auto",
 ) -> None:
     """A portrait says a text, with a voice that is a command or a service."""
@@ -126,7 +136,9 @@ def say(
 
     speaker = Voice(url=voice_url) if voice_url else Voice(voice)
     head = TalkingHead.from_pretrained(model, device)
-    video = head.say(portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full)
+    video = head.say(
+        portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full, timeline=timeline
+    )
     with progress("Speaking") as report:
         video.save(output, report)
 
@@ -148,6 +160,7 @@ def animate(
     mode: Annotated[
         str, typer.Option("--driving", help="relative: about the portrait's own pose; absolute: as it is.")
     ] = "relative",
+    timeline: TimelineFile = None,
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -169,11 +182,38 @@ def animate(
             lips=lips,
             mode=mode,
             blink=blink,
+            timeline=timeline,
             face=face,
             progress=report,
         )
     with progress("Drawing") as report:
         video.save(output, report)
+
+
+@app.command()
+def dub(
+    video: Annotated[Path, typer.Argument(help="A video of a face.")],
+    audio: Annotated[Path, typer.Argument(help="What it is to say: any sound file, or a video with sound.")],
+    output: Output,
+    model: Model = "embedded",
+    face: Annotated[
+        int, typer.Option(help="Which face of the first frame that shows one; 0 is the largest.")
+    ] = 0,
+    lips: Lips = 1.0,
+    seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
+    device: Device = "auto",
+    precision: Precision = "float32",
+) -> None:
+    """A video speaks another sound: its lips follow AUDIO, all else stays as it is."""
+    check_video_out(output, video, audio)
+    video, audio = given_video(video), given_sound(audio)
+    from moda.pipeline import TalkingHead
+
+    head = TalkingHead.from_pretrained(model, device, precision=precision)
+    with progress("Following the face") as report:
+        dubbed = head.dub(video, audio, face=face, lips=lips, seed=seed, progress=report)
+    with dubbed, progress("Dubbing") as report:
+        dubbed.save(output, report)
 
 
 @app.command()
@@ -255,6 +295,37 @@ def serve(
 
 
 @app.command()
+def batch(
+    manifest: Annotated[
+        Path, typer.Argument(help="A table, .csv, .jsonl or .parquet: portrait, audio, options as columns.")
+    ],
+    folder: Annotated[Path, typer.Option("-o", "--output", help="The folder that the videos go into.")],
+    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
+    ray: Annotated[str | None, typer.Option(help="A Ray cluster's address, such as auto.")] = None,
+    model: Model = "embedded",
+    voice: Annotated[str | None, typer.Option(help="For lines with a text: a command.")] = None,
+    voice_url: Annotated[str | None, typer.Option(help="Or a service with /v1/audio/speech.")] = None,
+    device: Device = "auto",
+    precision: Precision = "float32",
+) -> None:
+    """Many videos: each line of a table is one. Those that are there already are left; failed ones are listed."""
+    from moda.batch.run import FAILED, run
+    from moda.batch.work import Setup
+    from moda.weights import resolve
+
+    resolve(model)
+    setup = Setup(model, device, precision, voice, voice_url)
+    with progress("Making videos") as report:
+        found = run(manifest, folder, setup, workers, ray, report)
+    print(
+        f"{found['made']} made, {found['there_already']} were there, {found['failed']} failed, "
+        f"{found['seconds']:.1f} s"
+    )
+    if found["failed"]:
+        raise ModaError(f"{found['failed']} of {found['lines']} lines failed; {folder / FAILED} says why")
+
+
+@app.command()
 def emotions(model: Model = "embedded") -> None:
     """The emotions that a model knows."""
     from moda.weights import Description, resolve
@@ -290,7 +361,8 @@ def download(name: Annotated[str, typer.Argument(help="official")] = "official")
 
 @weights_app.command()
 def convert(folder: Annotated[Path, typer.Argument(help="Where the downloaded .pth files lie.")]) -> None:
-    """Turn published .pth files into safetensors and a config, once."""
+    """Turn published .pth files, MoDA's or MoDiTalker's, into safetensors and a config, once."""
     from moda import weights
+    from moda.weights import moditalker
 
-    print(weights.convert(folder))
+    print(moditalker.convert(folder) if moditalker.is_here(folder) else weights.convert(folder))

@@ -58,8 +58,8 @@ def train(
 ) -> None:
     """Train a generator, or teach a model one person; runs on from its last checkpoint if there is one."""
     from moda.errors import ModaError
+    from moda.training.runs import train as run
     from moda.training.train import finetune as teach
-    from moda.training.train import train as run
 
     if (config is None) == (not finetune):
         raise ModaError("moda train needs a config file, or --finetune VIDEO -o FOLDER, one of the two")

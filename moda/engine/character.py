@@ -6,7 +6,7 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,9 @@ from moda.engine.performance import Performance, Sampling, Settings
 from moda.engine.session import Session
 from moda.errors import ModaError
 from moda.face.source import Source
-from moda.motion import Motion
+from moda.motion import Motion, Space
+from moda.motion.space import converted
+from moda.motion.timeline import Event, Timeline
 from moda.render.paste import Paster, for_players
 from moda.validation import check_whole
 
@@ -95,31 +97,44 @@ class Character:
         guidance: float | None = None,
         rate: int = SAMPLE_RATE,
         channels: int = 1,
+        timeline: Timeline | Sequence[Event] | str | os.PathLike[str] | None = None,
     ) -> Session:
         """Something to push sound into: see moda.engine.session.
 
         seed, scheme, steps, guidance: moda.engine.performance.Sampling; emotion, pose, lips, blink, gaze: Settings
         rate, channels: of the sound that will be pushed
+        timeline: see moda.motion.timeline; Session.direct takes more while it runs
         """
-        settings = Settings(emotion, pose, lips, blink, gaze)
+        settings, events = Settings(emotion, pose, lips, blink, gaze), Timeline.read(timeline)
 
         def perform(other_seed: int | None) -> Performance:
             chosen = seed if other_seed is None else other_seed
-            return self.performance(settings, Sampling(scheme, chosen, steps, guidance))
+            return self.performance(settings, Sampling(scheme, chosen, steps, guidance), events)
 
         return Session(self.draw, perform, rate, channels)
 
-    def performance(self, settings: Settings, sampling: Sampling) -> Performance:
+    def performance(
+        self, settings: Settings, sampling: Sampling, timeline: Timeline | None = None
+    ) -> Performance:
         head = self.head
+        own, identity = self.own_in(head.generator.space)
         return Performance(
             head.encoder,
             head.generator,
-            self.motion,
-            self.prepared.identity,
+            own,
+            identity,
             head.silence,
             settings,
             sampling,
+            timeline,
+            self.renderer.space,
         )
+
+    def own_in(self, space: Space) -> tuple[Motion, np.ndarray]:
+        """The portrait's own motion, one frame, and its keypoints (K, 3), in a generator's space."""
+        if space is self.renderer.space:
+            return self.motion, self.prepared.identity
+        return converted(self.motion, space), space.identity(self.source.neutral)
 
     def draw(self, motion: Motion) -> Iterator[np.ndarray]:
         """-> (H, W, 3) uint8 RGB, one a frame of a motion in the renderer's space."""

@@ -13,6 +13,7 @@ from moda.constants import FPS
 from moda.engine.performance import Editor, Settings
 from moda.errors import ModaError
 from moda.motion import Motion
+from moda.motion.timeline import Timeline
 from moda.validation import check_choice
 
 if TYPE_CHECKING:
@@ -60,10 +61,10 @@ class Driving:
             raise ModaError(f"this motion has {found.motion.fps:g} frames a second, but {FPS} are needed")
         return found
 
-    def on(self, character: Character, mode: str, settings: Settings) -> Motion:
+    def on(self, character: Character, mode: str, settings: Settings, timeline: Timeline) -> Motion:
         """The motion for a portrait. mode: see `TalkingHead.animate`."""
         check_choice("driving", mode, MODES)
         space, own, motion = character.renderer.space, character.motion, self.motion
         if mode == "relative":
             motion = space.driven(motion, own, space.resting(motion))
-        return Editor(own, settings)(motion)
+        return Editor(own, settings, timeline)(motion)

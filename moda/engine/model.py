@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from moda.audio.encoder import Encoder
-    from moda.generator.generator import Generator
-    from moda.render import Renderer
+    from moda.generator import AnyGenerator
+    from moda.render import Renderer, Repainter
     from moda.weights.description import Description
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
@@ -71,7 +71,7 @@ class Model:
             return self.description.encoder.load(self.folder, self.device)
 
     @cached_property
-    def generator(self) -> Generator:
+    def generator(self) -> AnyGenerator:
         with self._lock:
             return self.description.generator.load(self.folder, self.device, self.precision)
 
@@ -90,3 +90,9 @@ class Model:
                 made = self.description.renderer.load(self.folder, self.device, self.precision, size)
                 self._renderers[size] = self._renderers.setdefault(made.size, made)
             return self._renderers[size]
+
+    @cached_property
+    def repainter(self) -> Repainter:
+        """What draws lips on footage. Errors: ModaError of a model that cannot."""
+        with self._lock:
+            return self.description.renderer.load_repainter(self.folder, self.device, self.precision)

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from moda.constants import FPS
 from moda.errors import ModaError
 from moda.generator.live import MEMORY, Live
-from moda.motion import Motion, join
+from moda.motion import Motion, Space, join
+from moda.motion.space import converted
+from moda.motion.timeline import Timeline
 from moda.validation import check_choice, check_number, check_whole
 
 if TYPE_CHECKING:
     from moda.audio.encoder import Encoder, EncoderStream
-    from moda.generator.generator import Generator
+    from moda.generator import AnyGenerator, AnyStream
 
 SCHEMES = ("offline", "live")
 MAX_STEPS, MAX_GUIDANCE, MAX_GAIN, MAX_GAZE = 1000, 20.0, 10.0, 45.0
@@ -30,7 +33,7 @@ CLOSING = 6  # frames in which the lips of an interrupted utterance come to rest
 class Settings:
     """What may change while a session runs.
 
-    emotion: one of the model's, or None
+    emotion: one of the model's, with an intensity ("happiness:0.6") or without, or None
     pose, lips, blink: gains, see moda.motion.space.Space.gains
     gaze: degrees by which the eyes are turned to the picture's right and up
 
@@ -83,19 +86,28 @@ class Sampling:
 
 
 class Editor:
-    """Gains and gaze on a motion that comes in parts; what is changed comes in over EASE frames."""
+    """Gains, gaze and a timeline on a motion that comes in parts; what is changed comes in over EASE frames."""
 
-    def __init__(self, own: Motion, settings: Settings) -> None:
+    def __init__(self, own: Motion, settings: Settings, timeline: Timeline | None = None) -> None:
         self.own = own
         self._from = self._to = settings.numbers
         self._part = EASE  # frames since the change
+        self._timeline = timeline or Timeline()
+        self._frame = 0
 
     def change(self, settings: Settings) -> None:
         self._from, self._to, self._part = self._at(self._part), settings.numbers, 0
 
+    def direct(self, timeline: Timeline) -> None:
+        """More events, whose times count from the next frame; those long over are forgotten."""
+        now = self._frame / FPS
+        kept = [event for event in self._timeline.events if event.at + event.length + MEMORY / FPS > now]
+        self._timeline = Timeline((*kept, *timeline.later(now).events))
+
     def rewind(self, frames: int) -> None:
         """As if the last `frames` frames had not been edited yet."""
         self._part = max(0, self._part - frames)
+        self._frame -= frames
 
     def _at(self, part: int) -> np.ndarray:
         """(5,) the numbers so many frames after the change."""
@@ -104,18 +116,18 @@ class Editor:
     def __call__(self, motion: Motion) -> Motion:
         if not len(motion):
             return motion
-        values: list[float] | list[np.ndarray]
-        if self._part >= EASE:
-            values = [float(v) for v in self._to]
-        else:
-            track = np.stack([self._at(self._part + 1 + i) for i in range(len(motion))])
-            values = list(track.T)
-        self._part += len(motion)
-        pose, lips, blink, right, up = values
+        seconds = (self._frame + np.arange(len(motion))) / FPS
+        self._frame += len(motion)
+        track = np.stack([self._at(self._part + 1 + i) for i in range(min(len(motion), EASE))])
+        track = np.concatenate([track, np.repeat(track[-1:], len(motion) - len(track), axis=0)])
+        self._part = min(self._part + len(motion), EASE)
+        if self._timeline.events:
+            track[:, :3] *= self._timeline.gains(seconds)
+        pose, lips, blink, right, up = track.T
         motion = motion.space.gains(motion, self.own, pose, lips, blink)
         if np.any(right) or np.any(up):
             motion = motion.space.look(motion, right, up)
-        return motion
+        return self._timeline.on(motion, seconds) if self._timeline.events else motion
 
 
 class Performance:
@@ -124,24 +136,29 @@ class Performance:
     def __init__(
         self,
         encoder: Encoder,
-        generator: Generator,
+        generator: AnyGenerator,
         own: Motion,
         identity: np.ndarray,
         silence: np.ndarray,
         settings: Settings,
         sampling: Sampling,
+        timeline: Timeline | None = None,
+        space: Space | None = None,
     ) -> None:
-        """own: one frame, the portrait's. identity: (K, 3). silence: (layers, width), features of no sound."""
+        """own: one frame, the portrait's. identity: (K, 3). silence: (layers, width), features of no sound. space: of what
+        comes out; the generator's own unless given."""
         own.require(generator.space, "this model's generator")
         start = generator.space.start(own)
         options = (settings.emotion, sampling.seed, sampling.steps, sampling.guidance)
+        self._space = space or generator.space
+        self._stream: AnyStream
         if sampling.scheme == "live":
             self._stream = generator.live(identity, start, silence, *options)
         else:
             self._stream = generator.offline(identity, start, *options)
         self._encoder, self._own, self._silence = encoder, own, silence
         self._sound: EncoderStream | None = None
-        self._edit = Editor(own, settings)
+        self._edit = Editor(own, settings, timeline)
         self.settings, self.sampling = settings, sampling
         self.frames = 0
         self._given = own[:0]  # the last frames given out, as many as can be taken back
@@ -193,6 +210,10 @@ class Performance:
         self._edit.change(settings)
         self.settings = settings
 
+    def direct(self, timeline: Timeline) -> None:
+        """Events for the frames to come; their times count from the next one."""
+        self._edit.direct(timeline)
+
     def _live(self, what: str) -> Live:
         scheme = self._stream.scheme
         if not isinstance(scheme, Live):
@@ -203,10 +224,12 @@ class Performance:
 
     def _out(self, motion: Motion) -> Motion:
         self.frames += len(motion)
-        motion = self._closed(self._edit(self._own.space.generated(motion, self._own)))
+        space = self._own.space
+        motion = space.generated(space.whole_blinks(motion), self._own)
+        motion = self._closed(self._edit(motion))
         if self.sampling.scheme == "live" and len(motion):
             self._given = join([self._given, motion])[-MEMORY:]
-        return motion
+        return converted(motion, self._space)
 
     def _close_mouth(self) -> None:
         """From the last frame given out on."""

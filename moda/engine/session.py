@@ -16,10 +16,11 @@ from moda.constants import FPS, SAMPLE_RATE
 from moda.engine.performance import Performance, changed
 from moda.errors import ModaError
 from moda.motion import Motion
+from moda.motion.timeline import Event, Timeline
 from moda.validation import check_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 MIN_RATE, MAX_RATE = 8_000, 192_000
 
@@ -148,6 +149,11 @@ class Session:
         """Change emotion, pose, lips, blink or gaze while it runs; see moda.engine.performance.Settings."""
         with self._lock:
             self._performance.change(changed(self._performance.settings, **settings))
+
+    def direct(self, timeline: Timeline | Sequence[Event]) -> None:
+        """Events of a timeline whose times count from the next frame that is made."""
+        with self._lock:
+            self._performance.direct(Timeline.read(timeline))
 
     def reset(self, seed: int | None = None) -> None:
         """Begin anew at frame 0, with the same seed unless another is given; the settings stay."""

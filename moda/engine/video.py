@@ -113,6 +113,10 @@ class Video:
         self._failed: BaseException | None = None
         self._listening = listening
 
+    def mark(self, text: str) -> None:
+        """Something more for the file's metadata."""
+        self._remark = f"{self._remark}, {text}" if self._remark else text
+
     def _motion(self) -> Iterator[Motion]:
         """The chunks from the first on; what was generated once is not generated again."""
         index = 0

@@ -19,8 +19,11 @@ import numpy as np
 from moda.constants import SAMPLES_PER_FRAME
 from moda.errors import ModaError
 from moda.evaluation import baselines, metrics
+from moda.face.pose import canonical
 from moda.motion import Motion, join
+from moda.motion.explicit import SPACE as EXPLICIT
 from moda.motion.explicit import lip_gap
+from moda.motion.space import converted
 
 REAL = "real video"
 
@@ -109,17 +112,21 @@ Performer = Callable[[RealClip, int], Motion]  # clip, seed -> what is said to i
 
 
 def model_performer(name: str, device: str = "cpu") -> tuple[Performer, int]:
-    """-> the performer, frames from one segment to the next. Errors: ModaError for a model outside the explicit space."""
+    """-> the performer, frames from one segment to the next. Errors: ModaError for a model whose motion cannot be carried to the explicit space."""
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(name, device)
-    start = Motion.still(1).require(head.generator.space, "the evaluation")
+    space = head.generator.space
+    start = Motion.still(1, space)
+    converted(start, EXPLICIT)  # an error belongs here
 
     def perform(clip: RealClip, seed: int) -> Motion:
         from moda.audio.encoder import encode
 
         features = list(encode(head.encoder, [clip.wave]))
-        return join(list(head.generator.stream(features, clip.identity, start, seed=seed)))
+        # Of a clip only the explicit space's points are kept; elsewhere it is the mean face that speaks.
+        identity = clip.identity if space is EXPLICIT else space.identity(canonical())
+        return converted(join(list(head.generator.stream(features, identity, start, seed=seed))), EXPLICIT)
 
     return perform, head.generator.config.stride
 

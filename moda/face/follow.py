@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moda.errors import ModaError
 from moda.face.landmarks import (
     TURNS,
     Face,
@@ -26,6 +27,8 @@ from moda.face.mesh import Mesh
 
 LARGE = 0.22  # of the frame's longer side: a face above is followed in the whole frame
 WINDOW = 3.0  # the window's side, in sides of the face
+NEARBY = 1.5  # sides of the face: so near to where it was one of several is taken for it again
+CHOSEN = 2.0  # the same where one of several faces is followed: the others' middles lie outside
 STRAY = 0.6  # sides of the face that it may move from the window's middle
 GROWN = 1.5  # so often may its size change before the window does
 INSIDE = 0.9  # part of the landmarks that must lie in the frame; those beyond it are guesses
@@ -63,27 +66,31 @@ class Window:
         return turn_back(points, self.turn, shape) + corner
 
     @classmethod
-    def about(cls, face: np.ndarray, frame: np.ndarray) -> Window:
-        """Of whole pixels, within the frame, so that what does not move is seen alike in every frame."""
+    def about(cls, face: np.ndarray, frame: np.ndarray, chosen: bool = False) -> Window:
+        """Of whole pixels, within the frame, so that what does not move is seen alike in every frame.
+
+        chosen: other faces are to be left out.
+        """
         height, width = frame.shape[:2]
         turn = round(roll_of(face) / 90) % 4
         size = extent(face)
-        if size > LARGE * max(height, width):
+        if size > LARGE * max(height, width) and not chosen:
             return cls(turn=turn)
-        side = int(min(WINDOW * size, max(height, width)))
+        side = int(min((CHOSEN if chosen else WINDOW) * size, max(height, width)))
         left, top = (face[:, :2].mean(axis=0) - side / 2).astype(int)
         left, top = max(0, min(left, width - side)), max(0, min(top, height - side))
         return cls(int(left), int(top), side, turn)
 
-    def fits(self, face: np.ndarray, frame: np.ndarray) -> bool:
+    def fits(self, face: np.ndarray, frame: np.ndarray, chosen: bool = False) -> bool:
         """Is the face still well inside, and of the size that the window was made for?"""
         size = extent(face)
         if not self.side:
-            return size > LARGE / GROWN * max(frame.shape[:2])
-        if not 1 / GROWN < self.side / WINDOW / size < GROWN:
+            return not chosen and size > LARGE / GROWN * max(frame.shape[:2])
+        wanted = Window.about(face, frame, chosen)
+        if not 1 / GROWN < self.side / max(wanted.side, 1) < GROWN:
             return False
-        wanted = Window.about(face, frame)
-        return max(abs(wanted.left - self.left), abs(wanted.top - self.top)) < STRAY * size
+        stray = STRAY / 2 if chosen else STRAY
+        return max(abs(wanted.left - self.left), abs(wanted.top - self.top)) < stray * size
 
 
 def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
@@ -100,9 +107,15 @@ def follow_face(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray | None]:
 
 
 class Follower:
-    """`follow_face`, pushed frame by frame. One video, one thread; close it."""
+    """`follow_face`, pushed frame by frame. One video, one thread; close it.
 
-    def __init__(self) -> None:
+    face: instead of the largest one, the one of this place by size in the first frame that shows any (0: the largest);
+    it alone is followed then. Errors: a ModaError where that frame shows fewer.
+    """
+
+    def __init__(self, face: int | None = None) -> None:
+        self._face = face
+        self._alone = False  # one of several is followed, whoever else is there
         self._tracker: Mesh | None = Mesh(follow=True)
         self._finder: Mesh | None = None
         self._window = Window()
@@ -119,7 +132,11 @@ class Follower:
         if face is not None and (self._last is None or self._lost_for) and not self._confirmed(frame, face):
             self._show(None)
             face = None
-        if face is None or not self._window.fits(face, frame):
+        if self._face is not None and self._last is None:
+            face = None  # to be chosen among all that are there
+        if self._alone and face is not None and self._unlike(Face(face)) > STRAY:
+            face = None  # another's
+        if face is None or not self._window.fits(face, frame, self._alone):
             face = self._found(frame, face)
         if face is None:
             self._lost_for += 1
@@ -147,8 +164,20 @@ class Follower:
             known = self._search(frame)
             if not known:
                 return None
-            face = min(known, key=self._unlike).landmarks
-        window = Window.about(face, frame)
+            known.sort(key=self._unlike)
+            if self._face is None or self._last is not None:
+                if self._alone and self._unlike(known[0]) > NEARBY:
+                    return None  # the others are not meant
+                face = known[0].landmarks
+            else:
+                if self._face >= len(known):
+                    raise ModaError(
+                        f"the first frame with a face shows {len(known)}, so face {self._face} is not there; they "
+                        "count from 0"
+                    )
+                self._alone = len(known) > 1
+                face = known[self._face].landmarks
+        window = Window.about(face, frame, self._alone)
         if window != self._window:
             self._show(window)
             again = self._tracked(frame)

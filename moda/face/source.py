@@ -45,6 +45,13 @@ class Source:
     motion: Motion
     keypoints: np.ndarray
 
+    @property
+    def neutral(self) -> np.ndarray:
+        """(478, 3) the shape without the picture's own expression."""
+        from moda.render.mesh.basis import dense
+
+        return self.shape - dense(self.motion.exp[0])
+
     def resized(self, width: int, height: int) -> Source:
         """The same face in the picture made this size (its sides' ratio must stay the same to a pixel)."""
         k = width / self.image.shape[1]

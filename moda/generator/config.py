@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from moda import validation
 from moda.errors import ModaError
+from moda.motion.emotions import parse_emotion
 from moda.motion.space import Space
 from moda.motion.space import space as find_space
 
@@ -37,6 +38,7 @@ class ModelConfig:
                    1 samples the learned distribution; less gives its likelier, calmer part.
     live_noise_scale: the same for the live scheme, which draws new noise every few frames and so is livelier;
                    None: as noise_scale
+    live_steps:    steps of the live scheme, most of whose window is known already; None: as steps
     rest_frames:   frames of silence that the features end with; they give the rest pose for the post-step
                    (moda.generator.post) and are then cut off; 0: no post-step
 
@@ -61,6 +63,7 @@ class ModelConfig:
     noise_scale: dict[str, float]
     rest_frames: Annotated[int, Field(ge=0)]
     live_noise_scale: dict[str, float] | None = None
+    live_steps: Positive | None = None
 
     def __post_init__(self) -> None:
         space = find_space(self.space)
@@ -112,15 +115,19 @@ class ModelConfig:
         """The table's row for "no emotion given", which guidance also uses."""
         return len(self.emotions)
 
-    def emotion_index(self, name: str | None) -> int:
-        """Row of an emotion's name; None means no emotion. Errors: a ModaError that lists the names."""
+    def emotion(self, text: str | None) -> tuple[int, float]:
+        """ "happiness", "happiness:0.6" or None -> row of the table, intensity 0..1.
+
+        Errors: a ModaError that lists the names, or tells the intensity.
+        """
+        name, intensity = parse_emotion(text)
         if name is None or name == "none":
-            return self.no_emotion
+            return self.no_emotion, 1.0
         if name not in self.emotions:
             raise ModaError(
                 f"there is no emotion {name!r}; this model knows {', '.join(self.emotions)}, none"
             )
-        return self.emotions.index(name)
+        return self.emotions.index(name), intensity
 
     def to_dict(self) -> dict:
         return asdict(self)

@@ -90,3 +90,13 @@ def guided(both: Velocity, scale: float) -> Velocity:
         return unconditional + scale * (conditional - unconditional)
 
     return velocity
+
+
+def blended(several: Velocity, part: float) -> Velocity:
+    """Of a batch's last two velocities the one that lies `part` of the way from the first to the second."""
+
+    def velocity(x: Tensor, step: int) -> Tensor:
+        *others, without, full = several(x, step).split(1)
+        return torch.cat([*others, torch.lerp(without, full, part)])
+
+    return velocity

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from moda.generator.offline import Offline
 from moda.generator.sampler import Sampler, noise_scale
 from moda.generator.statistics import Statistics
 from moda.motion import Motion, Space, join
+
+if TYPE_CHECKING:
+    from moda.bench.timing import Row
 
 
 class Generator:
@@ -41,6 +44,11 @@ class Generator:
     @property
     def space(self) -> Space:
         return self.config.motion_space
+
+    def operations(self) -> list[Row]:
+        from moda.generator.bench import bench
+
+        return bench(self.model)
 
     def offline(
         self,
@@ -87,6 +95,7 @@ class Generator:
                 "this model looks at the whole clip before its lips are final; it cannot run live, use the "
                 "offline scheme"
             )
+        steps = self.config.live_steps if steps is None else steps
         sampler, previous = self._sampler(identity, start, emotion, seed, steps, guidance)
         if self.config.live_noise_scale:
             sampler.noise_scale = noise_scale(self.config, self.config.live_noise_scale)
@@ -120,7 +129,8 @@ class Generator:
         if steps < 1:
             raise ModaError(f"the number of steps is {steps}, but must be 1 or more")
         guidance = config.guidance if guidance is None else guidance
-        sampler = Sampler(self.model, identity, config.emotion_index(emotion), seed, steps, guidance)
+        row, intensity = config.emotion(emotion)
+        sampler = Sampler(self.model, identity, row, seed, steps, guidance, intensity)
         return sampler, self.statistics.normalize(start, float(self.statistics.ratio(start)))[0]
 
 
@@ -169,7 +179,7 @@ class MotionStream:
 
     def set_emotion(self, name: str | None) -> None:
         """For all that is sampled from now on. Errors: ModaError for an unknown one."""
-        self._sampler.set_emotion(self._generator.config.emotion_index(name))
+        self._sampler.set_emotion(*self._generator.config.emotion(name))
 
     def _restored(self, frames: np.ndarray) -> Motion:
         return self._generator.statistics.restore(frames, self._ratio, self._generator.space)

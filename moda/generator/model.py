@@ -103,7 +103,11 @@ class MotionTransformer(nn.Module):
         identity: (B, identity_dim)
         -> (B, N, motion_dim)
         """
-        return self.velocity(motion, self.tokens(audio, emotion, identity), self.modulation(time, emotion))
+        return self.velocity(
+            motion,
+            self.tokens(audio, emotion, identity),
+            self.modulation(time, self.emotion_embedder(emotion)),
+        )
 
     # -- the forward pass in parts, so that what does not change between steps is computed once -------
 
@@ -119,8 +123,8 @@ class MotionTransformer(nn.Module):
         )
 
     def modulation(self, time: Tensor, emotion: Tensor) -> Modulation:
-        """Everything that time (B,) and emotion (B,) decide."""
-        c = self.time_embedder(sinusoid(time).to(self.final.weight.dtype)) + self.emotion_embedder(emotion)
+        """Everything that time (B,) and an embedded emotion (B, D) decide."""
+        c = self.time_embedder(sinusoid(time).to(self.final.weight.dtype)) + emotion
         c = torch.nn.functional.silu(c)
 
         def chunks(linear: nn.Linear) -> Tensor:

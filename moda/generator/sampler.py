@@ -30,28 +30,33 @@ class Sampler:
         seed: int,
         steps: int,
         guidance: float,
+        intensity: float = 1.0,
     ) -> None:
         config = model.config
         self.model, self.steps, self.guidance = model, steps, guidance
         self.device, self.dtype = model.null_audio.device, model.null_audio.dtype
         self.random = torch.Generator().manual_seed(seed)
         self.noise_scale = noise_scale(config, config.noise_scale)
-        self.branches = 1 if guidance <= 1 else 2  # the unconditional one comes first
-        self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None].expand(
-            self.branches, -1, -1
-        )
-        if self.branches == 2:
+        self.identity = model.identity_embedder(self._tensor(identity)[None])[:, None]
+        if guidance > 1:
             self.null = model.audio_embedder(model.null_audio.expand(1, 1, config.audio_layers, -1))
-        self.set_emotion(emotion)
+        self.set_emotion(emotion, intensity)
 
     @torch.inference_mode()
-    def set_emotion(self, emotion: int) -> None:
-        """The row of the emotion table for all stretches to come."""
-        model = self.model
-        rows = torch.tensor([model.config.no_emotion, emotion][-self.branches :], device=self.device)
-        self.emotion = model.emotion_embedder(rows)[:, None]
+    def set_emotion(self, emotion: int, intensity: float = 1.0) -> None:
+        """The row of the emotion table, and its intensity 0..1, for all stretches to come.
+
+        A weaker emotion's velocity lies on the straight line from no emotion's to its own.
+        """
+        model, none = self.model, self.model.config.no_emotion
+        self.intensity = intensity if emotion != none else 1.0
+        # the branches' emotions: unconditional, without emotion, with it; those that are needed
+        rows = [none] * (self.guidance > 1) + [none] * (self.intensity < 1) + [emotion]
+        embedded = model.emotion_embedder(torch.tensor(rows, device=self.device))
+        self.branches = len(rows)
+        self.emotion = embedded[:, None]
         times = torch.tensor(flow.schedule(self.steps), device=self.device)
-        everything = model.modulation(times.repeat_interleave(self.branches), rows.repeat(self.steps))
+        everything = model.modulation(times.repeat_interleave(self.branches), embedded.repeat(self.steps, 1))
         self.modulation: list[Modulation] = [
             everything.rows(slice(i * self.branches, (i + 1) * self.branches)) for i in range(self.steps)
         ]
@@ -82,14 +87,18 @@ class Sampler:
     ) -> Iterator[Tensor]:
         """The samples (N, dim) float32 after every step, from the noise (N, dim) on, on the device."""
         n = len(audio)
-        tokens = self.model.audio_embedder(self._tensor(audio)[None])
-        if self.branches == 2:
-            tokens = torch.cat([self.null.expand(1, n, -1), tokens])
-        tokens = Tokens(tokens, self.emotion, self.identity)
+        heard = self.model.audio_embedder(self._tensor(audio)[None])
+        guided = self.guidance > 1
+        audios = heard.expand(self.branches - guided, -1, -1)
+        if guided:
+            audios = torch.cat([self.null.expand(1, n, -1), audios])
+        tokens = Tokens(audios, self.emotion, self.identity.expand(self.branches, -1, -1))
         velocity: flow.Velocity = partial(
             self._velocity, tokens, self._tensor(previous).expand(self.branches, n, -1)
         )
-        if self.branches == 2:
+        if self.intensity < 1:
+            velocity = flow.blended(velocity, self.intensity)
+        if guided:
             velocity = flow.guided(velocity, self.guidance)
         start = noise[None].to(self.device)
         if known is not None and len(known):

@@ -45,6 +45,15 @@ def open_container(path: str | os.PathLike, what: str) -> Iterator[InputContaine
         yield container
 
 
+def comment(path: str | os.PathLike) -> str:
+    """What a file's metadata remark; "" where it has none, or is none that can be read."""
+    try:
+        with open_container(path, "video") as container:
+            return container.metadata.get("comment", "")
+    except ModaError:
+        return ""
+
+
 def decode(container: InputContainer, stream: Any, path: str | os.PathLike, what: str) -> Iterator[Any]:
     """The stream's frames. Damaged packets are left out, with one warning at the end that counts them.
 

@@ -47,14 +47,21 @@ class VideoWriter:
     sound: what `moda.audio.decode.open_listening` gives, or None for a silent video
 
     remark: written into the file's metadata; that it is synthetic media, unless given
+    crf: x264's; lower is finer
 
     Errors: ModaError if the file cannot be written or a frame has another size.
     """
 
     def __init__(
-        self, path: str | os.PathLike, size: tuple[int, int], sound: Sound | None = None, remark: str = ""
+        self,
+        path: str | os.PathLike,
+        size: tuple[int, int],
+        sound: Sound | None = None,
+        remark: str = "",
+        crf: str = CRF,
     ) -> None:
         self.path = check_output(path)
+        self.crf = crf
         self.remark = remark or SYNTHETIC
         self.size = size
         self.frames = 0
@@ -78,7 +85,7 @@ class VideoWriter:
         self.container = av.open(f"file:{part}", "w", format=kind, options=options)
         self.container.metadata["comment"] = self.remark
         width, height = self.size
-        video = self.container.add_stream("libx264", rate=FPS, options={"crf": CRF, "preset": PRESET})
+        video = self.container.add_stream("libx264", rate=FPS, options={"crf": self.crf, "preset": PRESET})
         video.width, video.height, video.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         video.codec_context.time_base = Fraction(1, FPS)
         # The colours' meaning is written into the stream, so that no player has to guess it from the size.
@@ -155,14 +162,18 @@ class VideoWriter:
 
 
 def write_video(
-    path: str | os.PathLike, frames: Iterable[np.ndarray], sound: Sound | None = None, remark: str = ""
+    path: str | os.PathLike,
+    frames: Iterable[np.ndarray],
+    sound: Sound | None = None,
+    remark: str = "",
+    crf: str = CRF,
 ) -> Path:
     """All frames, (H, W, 3) uint8 RGB at 25 fps, with the sound. Errors: as `VideoWriter`; also without frames."""
     frames = iter(frames)
     first = next(frames, None)
     if first is None:
         raise ModaError(f"cannot write {path}: there are no frames")
-    with VideoWriter(path, (first.shape[1], first.shape[0]), sound, remark) as writer:
+    with VideoWriter(path, (first.shape[1], first.shape[0]), sound, remark, crf) as writer:
         writer.write(first)
         for frame in frames:
             writer.write(frame)

@@ -73,6 +73,11 @@ LID_APERTURE = 0.14
 # within a tenth.
 FREE, REACH = 0.25, 0.5
 
+# A sampled blink closes part of the way, because the mean of many that begin at different times does. From the first
+# closure on a lid is taken to blink, at the second it is shut. The upper lid does most of it.
+BLINK = (0.35, 0.6)
+UPPER_SHARE = 0.9
+
 EYE_RADIUS = 0.19  # eye distances: 12 of 63 mm
 
 EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
@@ -130,6 +135,9 @@ class ExplicitSpace(Space):
         "brows": tuple(range(21)[BROWS]),
     }
 
+    def identity(self, shape: np.ndarray) -> np.ndarray:
+        return shape[LANDMARK_OF]
+
     def start(self, portrait: Motion) -> Motion:
         """The same for everyone: a head at rest (straight ahead, in its place, scale 1)."""
         zero = np.zeros(1, np.float32)
@@ -179,9 +187,30 @@ class ExplicitSpace(Space):
         exp[:, LOWER_LIDS, 1] += over / 2
         return exp
 
-    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
+    def whole_blinks(self, motion: Motion) -> Motion:
+        """The lids shut by w, which rises from 0 to 1 while the mean of both eyes closes over BLINK."""
+        low, high = BLINK
+        part = np.clip((self.lid_closure(motion).mean(axis=1) - low) / (high - low), 0, 1)
+        return self.shut(motion, part * part * (3 - 2 * part)) if part.any() else motion
+
+    def shut(self, motion: Motion, part: np.ndarray) -> Motion:
+        """closure' = closure + part (1 - closure)"""
+        more = part[:, None] * np.maximum(1 - self.lid_closure(motion), 0) * LID_APERTURE
+        exp = motion.exp.copy()
+        exp[:, UPPER_LIDS, 1] += UPPER_SHARE * more
+        exp[:, LOWER_LIDS, 1] -= (1 - UPPER_SHARE) * more
+        return replace(motion, exp=exp)
+
+    def emotion(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        from moda.motion import emotions
+
+        frame = emotions.offset(name)
+        return frame[: 3 * self.keypoints].reshape(self.keypoints, 3), frame[-3:]
+
+    def look(self, motion: Motion, right: Gain, up: Gain, own: Gain = 1.0) -> Motion:
         """The irises slide over an eyeball of EYE_RADIUS."""
         exp = motion.exp.copy()
+        exp[:, IRISES] *= column(own, 3)
         exp[:, IRISES, 0] += EYE_RADIUS * np.sin(np.radians(column(right, 2)))
         exp[:, IRISES, 1] -= EYE_RADIUS * np.sin(np.radians(column(up, 2)))
         return replace(motion, exp=exp)

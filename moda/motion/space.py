@@ -48,6 +48,11 @@ class Space(ABC):
             return [column for column in range(3 * self.keypoints) if column not in mouth]
         return [3 * point + axis for point in self.groups[group] for axis in range(3)]
 
+    def identity(self, shape: np.ndarray) -> np.ndarray:
+        """A neutral face, (478, 3) head-fixed landmarks -> its keypoints (K, 3). Errors: ModaError where they are no
+        landmarks."""
+        raise ModaError(f"the keypoints of the {self.name!r} space cannot be read from landmarks")
+
     # -- generating and driving ---------------------------------------------------------------
 
     @abstractmethod
@@ -78,6 +83,10 @@ class Space(ABC):
     def lids_meet(self, exp: np.ndarray) -> np.ndarray:
         """Offsets (T, K, 3) in which no gain has driven lids through each other."""
         return exp
+
+    def whole_blinks(self, motion: Motion) -> Motion:
+        """Lids that were on their way to meet, meet, both at once."""
+        return motion
 
     def gains(
         self, motion: Motion, around: Motion, pose: Gain = 1.0, lips: Gain = 1.0, blink: Gain = 1.0
@@ -110,10 +119,25 @@ class Space(ABC):
             parts["scale"] = around.scale * (motion.scale / around.scale) ** column(pose, 1)
         return replace(motion, exp=exp, **parts)
 
-    def look(self, motion: Motion, right: Gain, up: Gain) -> Motion:
-        """The gaze turned by degrees, to the picture's right and up: a number, or one a frame. Errors: ModaError where
-        the space cannot say where the eyes are."""
+    def look(self, motion: Motion, right: Gain, up: Gain, own: Gain = 1.0) -> Motion:
+        """The gaze turned by degrees, to the picture's right and up: numbers, or one a frame.
+
+        own: how much of the eyes' own movement stays. Errors: ModaError where the space cannot say where the eyes are.
+        """
         raise ModaError(f"the gaze cannot be turned in the {self.name!r} space")
+
+    def shut(self, motion: Motion, part: np.ndarray) -> Motion:
+        """Lids that go part (T,) of the way from where they are to where they meet. Errors: as `lid_closure`."""
+        raise ModaError(f"lids cannot be shut in the {self.name!r} space")
+
+    def emotion(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """What an emotion adds at its full strength -> offsets (K, 3), degrees of pitch, yaw, roll (3,).
+
+        Errors: ModaError for an unknown one, and where emotions are the generator's alone.
+        """
+        raise ModaError(
+            f"a timeline's emotions cannot be drawn in the {self.name!r} space; give the whole video one with emotion"
+        )
 
     # -- measuring ----------------------------------------------------------------------------
 
@@ -149,8 +173,17 @@ def column(value: Gain, ndim: int) -> np.ndarray:
 
 
 # name -> the module whose SPACE it is
-ROOMS = {"explicit": "moda.motion.explicit", "liveportrait": "moda.motion.liveportrait"}
+ROOMS = {
+    "explicit": "moda.motion.explicit",
+    "liveportrait": "moda.motion.liveportrait",
+    "landmarks68": "moda.motion.landmarks68",
+}
 DEFAULT = "explicit"
+# (from, to) -> the module whose `convert(motion, to)` leads there
+BRIDGES = {
+    ("explicit", "landmarks68"): "moda.motion.landmarks68",
+    ("landmarks68", "explicit"): "moda.motion.landmarks68",
+}
 
 
 def space(name: str | Space | None = None) -> Space:
@@ -161,3 +194,15 @@ def space(name: str | Space | None = None) -> Space:
     if room is None:
         raise ModaError(f"motion: space is {name!r}, but must be one of {', '.join(ROOMS)}")
     return import_module(room).SPACE
+
+
+def converted(motion: Motion, to: Space) -> Motion:
+    """A motion in another space, as near as the two allow. Errors: ModaError where nothing leads there."""
+    if motion.space is to:
+        return motion
+    room = BRIDGES.get((motion.space.name, to.name))
+    if room is None:
+        raise ModaError(
+            f"a motion of the {motion.space.name!r} space cannot be carried to the {to.name!r} space"
+        )
+    return import_module(room).convert(motion, to)

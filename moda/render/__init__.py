@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from moda.bench.timing import Row
+    from moda.face.footage import Footage
     from moda.face.source import Source
     from moda.face.tracking import Track
     from moda.motion import Motion, Space
@@ -61,4 +62,18 @@ class Renderer(Protocol[P]):
 
     def track(self, path: str | os.PathLike, progress: Callable[[float], None] | None = None) -> Track:
         """A video's motion in this renderer's space."""
+        ...
+
+
+class Repainter(Protocol):
+    """Draws other lips on footage. space: of the motions that it takes. seconds_a_frame: about, on a CPU."""
+
+    @property
+    def space(self) -> Space: ...
+    @property
+    def seconds_a_frame(self) -> float: ...
+
+    def repaint(self, footage: Footage, motion: Iterator[Motion]) -> Iterator[np.ndarray]:
+        """Motion in chunks, at least a frame for each of the footage -> its frames, of their own size, in constant
+        memory; those without a face as they are."""
         ...

@@ -119,7 +119,7 @@ def build(hub: Hub) -> Starlette:
         unknown = set(values) - {*options, "portrait", "sound"}
         if unknown:
             raise Refused(400, f"there is no option {sorted(unknown)[0][:40]!r}")
-        hub.head.description.generator.config.emotion_index(options.get("emotion"))
+        hub.head.description.generator.config.emotion(options.get("emotion"))
         changed(Settings(), **numbers)
         Sampling(seed=options["seed"])
         if options["size"] not in SIZES:

@@ -164,7 +164,7 @@ class Control:
             if "gaze" in settings and isinstance(settings["gaze"], list):
                 settings["gaze"] = tuple(settings["gaze"])
             if "emotion" in settings:
-                self.hub.head.description.generator.config.emotion_index(settings["emotion"])
+                self.hub.head.description.generator.config.emotion(settings["emotion"])
             self.live.change(**settings)
             return {"type": "session.updated", "session": settings}
         elif kind == "text.say":

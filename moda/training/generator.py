@@ -162,7 +162,7 @@ class GeneratorTask:
         )
         for sigma, below in zip(sigmas, sigmas[1:]):
             time = torch.full((len(x),), TIMES * sigma)
-            modulation = self.teacher.modulation(time, batch["emotion"])
+            modulation = self.teacher.modulation(time, self.teacher.emotion_embedder(batch["emotion"]))
             x = x + (below - sigma) * self.teacher.velocity(
                 torch.cat([previous, x], dim=-1), tokens, modulation
             )

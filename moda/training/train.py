@@ -118,11 +118,13 @@ def task_of(config: RunConfig) -> GeneratorTask:
 def generator_of(name_or_folder: str) -> Generator:
     """A model's generator as it is trained: every weight a parameter, none packed for speed."""
     from moda.weights import resolve
-    from moda.weights.description import Description
+    from moda.weights.description import Description, MotionGenerator
     from moda.weights.load import read_tensors, strict_load
 
     folder = resolve(name_or_folder)
     part = Description.read(folder).generator
+    if not isinstance(part, MotionGenerator):
+        raise ModaError(f"the generator of {folder} is {part.name!r}, which this task does not train")
     model = MotionTransformer(part.config)
     weights = folder / "generator.safetensors"
     strict_load(model, read_tensors(weights), str(weights))

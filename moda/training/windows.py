@@ -14,8 +14,8 @@ import numpy as np
 from moda.audio.speech_net import INNER_PAIRS
 from moda.constants import FPS, KEYPOINTS, MOTION_DIM, SAMPLES_PER_FRAME
 from moda.generator.config import ModelConfig
+from moda.motion import emotions
 from moda.motion.explicit import LID_APERTURE, LIDS, MIRROR, MOUTH
-from moda.training import emotions
 
 MOUTH_DIMS = 3 * (MOUTH.stop - MOUTH.start)  # the motion's first 33 numbers
 NOT_MOUTH = slice(MOUTH_DIMS, MOTION_DIM)
@@ -275,7 +275,7 @@ class Windows:
         name = random.choice(list(self.offsets))
         shape = self.offsets[name] * random.uniform(0.8, 1.2)
         window.motion += shape
-        window.emotion = self.config.emotion_index(str(name))
+        window.emotion = self.config.emotion(str(name))[0]
         if random.random() < 0.8:  # else the feeling begins here
             window.previous += shape
 

@@ -14,12 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from moda import validation
 from moda.errors import ModaError
+from moda.generator.atom.config import AtomConfig
 from moda.generator.config import ModelConfig
+from moda.render.triplane.config import VideoConfig
 
 if TYPE_CHECKING:
     from moda.audio.encoder import Encoder as AnyEncoder
-    from moda.generator.generator import Generator as AnyGenerator
+    from moda.generator import AnyGenerator
     from moda.render import Renderer as AnyRenderer
+    from moda.render import Repainter
 
 
 class Part(BaseModel):
@@ -27,13 +30,15 @@ class Part(BaseModel):
 
 
 class SpeechEncoder(Part):
-    """The embedded log-mel encoder: encoder.json and encoder.safetensors."""
+    """The embedded log-mel encoder: encoder.json and encoder.safetensors, of this folder or the embedded model's own."""
 
     name: Literal["speech"]
+    source: Literal["folder", "embedded"] = "folder"
 
     def load(self, folder: Path, device: str) -> AnyEncoder:
-        from moda.audio.speech import SpeechEncoder
+        from moda.audio.speech import EMBEDDED, SpeechEncoder
 
+        folder = EMBEDDED if self.source == "embedded" else folder
         return SpeechEncoder.load(folder)  # small enough that a processor is the better place for it
 
 
@@ -48,6 +53,17 @@ class HubertEncoder(Part):
         from moda.audio.hubert import HubertEncoder
 
         return HubertEncoder.load(folder / "hubert", device, self.pre_emphasis, self.rest_frames)
+
+
+class Hubert50Encoder(Part):
+    """HuBERT's last hidden state, two features a frame, in the folder hubert/: as MoDiTalker uses HuBERT-large."""
+
+    name: Literal["hubert50"]
+
+    def load(self, folder: Path, device: str) -> AnyEncoder:
+        from moda.audio.hubert50 import Hubert50Encoder
+
+        return Hubert50Encoder.load(folder / "hubert", device)
 
 
 class WhisperEncoder(Part):
@@ -78,7 +94,37 @@ class MotionGenerator(Part):
         return load_generator(folder, self, device, precision)
 
 
-class MeshRenderer(Part):
+class LandmarkGenerator(Part):
+    """MoDiTalker's AToM: generator.safetensors."""
+
+    name: Literal["atom"]
+    config: AtomConfig
+
+    def load(self, folder: Path, device: str, precision: str) -> AnyGenerator:
+        import torch
+
+        from moda.generator.atom.generator import AtomGenerator
+        from moda.generator.atom.model import MotionDecoder
+        from moda.weights.load import read_tensors, strict_load
+
+        path = folder / "generator.safetensors"
+        with torch.device("meta"):
+            model = MotionDecoder(self.config)
+        strict_load(model, read_tensors(path), str(path))
+        dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
+        return AtomGenerator(model.to(device, dtype).requires_grad_(False))
+
+
+class RendererPart(Part):
+    """load: what draws portraits; load_repainter: what draws lips on footage."""
+
+    name: str
+
+    def load_repainter(self, folder: Path, device: str, precision: str) -> Repainter:
+        raise ModaError(f"the {self.name} renderer cannot dub a video; use the embedded model")
+
+
+class MeshRenderer(RendererPart):
     """The mesh renderer, which needs no files."""
 
     name: Literal["mesh"]
@@ -88,8 +134,13 @@ class MeshRenderer(Part):
 
         return MeshRenderer(size)
 
+    def load_repainter(self, folder: Path, device: str, precision: str) -> Repainter:
+        from moda.render.lips.repainter import LipRepainter
 
-class LivePortraitRenderer(Part):
+        return LipRepainter()
+
+
+class LivePortraitRenderer(RendererPart):
     """LivePortrait's networks in the folder liveportrait/; it draws 512 pixels whatever is asked for."""
 
     name: Literal["liveportrait"]
@@ -101,11 +152,30 @@ class LivePortraitRenderer(Part):
         return LivePortraitRenderer.load(folder / "liveportrait", device, precision)
 
 
-Encoder = Annotated[SpeechEncoder | HubertEncoder | WhisperEncoder, Field(discriminator="name")]
-Generator = MotionGenerator
+class TriplaneRenderer(RendererPart):
+    """MoDiTalker's MToV: autoencoder, landmarks and unet.safetensors."""
+
+    name: Literal["mtov"]
+    config: VideoConfig
+
+    def load(self, folder: Path, device: str, precision: str, size: int) -> AnyRenderer:
+        from moda.render.triplane.renderer import TriplaneRenderer, load_painter
+
+        return TriplaneRenderer(load_painter(folder, self.config, device, precision), size)
+
+    def load_repainter(self, folder: Path, device: str, precision: str) -> Repainter:
+        from moda.render.triplane.renderer import TriplaneRepainter, load_painter
+
+        return TriplaneRepainter(load_painter(folder, self.config, device, precision))
+
+
+Encoder = Annotated[
+    SpeechEncoder | HubertEncoder | Hubert50Encoder | WhisperEncoder, Field(discriminator="name")
+]
+Generator = Annotated[MotionGenerator | LandmarkGenerator, Field(discriminator="name")]
 DEFAULT_RENDERER = "mesh"
 MODEL_RENDERERS = {"mesh": MeshRenderer, "liveportrait": LivePortraitRenderer}
-Renderer = Annotated[MeshRenderer | LivePortraitRenderer, Field(discriminator="name")]
+Renderer = Annotated[MeshRenderer | LivePortraitRenderer | TriplaneRenderer, Field(discriminator="name")]
 
 
 class Description(BaseModel):

@@ -14,6 +14,7 @@ from pathlib import Path
 from moda.errors import ModaError
 
 EMBEDDED = Path(__file__).parent / "embedded"
+MODITALKER = Path(__file__).parent / "moditalker"
 
 
 def home() -> Path:
@@ -22,11 +23,11 @@ def home() -> Path:
 
 
 def resolve(name_or_folder: str | os.PathLike) -> Path:
-    """ "embedded", "official" or a folder -> an existing model folder.
+    """ "embedded", "moditalker", "official" or a folder -> an existing model folder.
 
     Errors: ModaError that says how to get it, or which names there are.
     """
-    known = {"embedded": EMBEDDED, "official": home() / "official"}
+    known = {"embedded": EMBEDDED, "moditalker": MODITALKER, "official": home() / "official"}
     folder = known.get(str(name_or_folder), Path(name_or_folder))
     if (folder / "config.json").is_file():
         return folder
@@ -34,8 +35,8 @@ def resolve(name_or_folder: str | os.PathLike) -> Path:
         raise ModaError(
             "the official weights are not here yet; `moda weights download official` fetches them"
         )
-    if str(name_or_folder) == "embedded":
-        raise ModaError(f"the embedded model is missing from {folder}; install moda again")
+    if str(name_or_folder) in ("embedded", "moditalker"):
+        raise ModaError(f"the {name_or_folder} model is missing from {folder}; install moda again")
     if folder.is_dir():
         raise ModaError(
             f"{folder} is no model folder: it has no config.json (`moda weights convert` makes one)"
@@ -50,7 +51,7 @@ def list_weights() -> list[str]:
     from moda.weights.description import Description
 
     lines = []
-    for name in ("embedded", "official"):
+    for name in ("embedded", "moditalker", "official"):
         try:
             folder = resolve(name)
             model = Description.read(folder)

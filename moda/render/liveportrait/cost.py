@@ -63,7 +63,15 @@ def _batched_into(_sum: Tensor, a: Tensor, b: Tensor, **kwargs) -> int:
     return _batched(a, b, **kwargs)
 
 
-for _count in (_batched, _batched_into):
+def _attention(q: Tensor, k: Tensor, v: Tensor, *_, **__) -> int:
+    return 2 * q[..., 0].numel() * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+
+
+for _count in (_batched, _batched_into, _attention):
     setattr(_count, "_get_raw", True)  # noqa: B010 - the counter's word for "give tensors, not shapes"
 # What the counter does not know, or counts as if real.
-_UNKNOWN = {torch.ops.aten.bmm: _batched, torch.ops.aten.baddbmm_: _batched_into}
+_UNKNOWN = {
+    torch.ops.aten.bmm: _batched,
+    torch.ops.aten.baddbmm_: _batched_into,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+}

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from moda.constants import MOTION_DIM
+from moda.errors import ModaError
 from moda.motion.explicit import INDEX
+from moda.validation import check_choice
 
 _PITCH, _ROLL = 67, 69
 _LOWER = ("lip_lower_outer", "lip_lower_inner", "lip_lower_inner_right", "lip_lower_inner_left")
@@ -49,8 +51,23 @@ _POSE = {  # degrees of pitch and roll
 }  # fmt: skip
 
 
+def parse_emotion(text: str | None) -> tuple[str | None, float]:
+    """ "happiness" or "happiness:0.6" -> name, intensity 0..1 (1 unless given). Errors: ModaError for another number."""
+    if text is None:
+        return None, 1.0
+    name, colon, number = str(text).partition(":")
+    try:
+        intensity = float(number) if colon else 1.0
+    except ValueError:
+        intensity = -1.0
+    if not 0 <= intensity <= 1:
+        raise ModaError(f"emotion is {text!r}, but an intensity is a number from 0 to 1: happiness:0.6")
+    return name, intensity
+
+
 def offset(emotion: str) -> np.ndarray:
-    """-> (70,) what the emotion adds to a frame of motion at full strength."""
+    """-> (70,) what the emotion adds to a frame of motion at full strength. Errors: ModaError that lists the names."""
+    check_choice("emotion", emotion, tuple(ACTIONS))
     frame = np.zeros(MOTION_DIM, dtype=np.float32)
     exp = frame[:63].reshape(-1, 3)
     for name, (out, y, z) in ACTIONS[emotion].items():

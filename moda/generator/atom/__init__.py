@@ -1,0 +1,1 @@
+"""AToM, MoDiTalker's audio to motion: landmarks by diffusion (arXiv 2403.19144)."""
