@@ -36,9 +36,9 @@ CHEST, SHOULDERS, BROAD = (
     0.45,
     (0.4, 2.0),
 )  # of the head's shifts that a body follows, from its middle outwards
-# Eye distances from the square's edge in which all comes to rest: usually, and where hair that is nearer than TOUCHES
-# must be stretched.
-EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.15
+# Eye distances from the square's edge in which all comes to rest: at most what room there is about the hair; where hair
+# is nearer than TOUCHES it is cut and must be stretched.
+EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.05
 BODY_EDGE = 0.5  # the same for a body, which every picture's edge cuts
 FEATURES = np.array([[0.0, 0.45], [0.95, 1.0]])  # an ellipse about eyes, nose and lips
 EVEN = 0.1  # eye distances by which depth is evened out around it
@@ -191,7 +191,7 @@ def _edges(edge: np.ndarray, alpha: np.ndarray, pose: HeadPose, body: np.ndarray
     head = alpha[: max(1, int(pose.center[1] + pose.scale))] > 0.5  # and hair, no shoulders
     rows, columns = np.flatnonzero(head.any(axis=1)), np.flatnonzero(head.any(axis=0))
     room = np.array([columns[0], rows[0], head.shape[1] - 1 - columns[-1], alpha.shape[0]]) / pose.scale
-    way = np.interp(room, (0, TOUCHES), (EDGE_FAR, EDGE_NEAR))
+    way = np.where(room < TOUCHES, EDGE_FAR, np.clip(room, TOUCHES, EDGE_NEAR))
     ways = np.maximum(way, BODY_EDGE * body[..., None])
     return smoothstep(np.maximum(edge, 0) / ways).min(axis=-1)
 
