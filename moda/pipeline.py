@@ -17,6 +17,7 @@ from moda.motion import Motion
 if TYPE_CHECKING:
     from moda.engine.character import Character
     from moda.engine.dub import Dub
+    from moda.engine.group import Group, Part
     from moda.engine.session import Frame
     from moda.engine.video import Audio, Video
     from moda.face.tracking import Track
@@ -116,6 +117,30 @@ class TalkingHead(Model):
     def say(self, portrait: Portrait, text: str, voice: Voice, **options) -> Video:
         """The portrait says a text: sentences are spoken while later ones are still made. options: as `__call__`."""
         return self(portrait, voice.say(text), **options)
+
+    def together(
+        self,
+        picture: Picture,
+        parts: Sequence[Part],
+        *,
+        seed: int = 0,
+        listening_to: str | os.PathLike[str] | None = None,
+        emotion: str | None = None,
+        pose: float = 1.0,
+        lips: float = 1.0,
+        blink: float = 1.0,
+        **view,
+    ) -> Group:
+        """Several faces of one picture speak, and listen to each other: moda.engine.group, which says the rest.
+
+        >>> head.together("two.jpg", [Part(0, "a.wav"), Part(1, "b.wav", at=4.0)]).save("out.mp4")
+        """
+        from moda.engine.group import Group
+        from moda.engine.performance import Sampling, Settings
+
+        settings = Settings(emotion, pose, lips, blink)
+        self.description.generator.config.emotion(emotion)
+        return Group(self, picture, parts, settings, Sampling("offline", seed), listening_to, **view)
 
     def animate(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,6 +40,70 @@ def from_file(kind: type[T], path: Path) -> T:
     except OSError as error:
         raise ModaError(f"{path} cannot be read: {error.strerror or error}") from error
     return from_json(kind, text, str(path))
+
+
+def from_array(kind: type[T], text: str, where: str) -> list[T]:
+    """A JSON array of instances. Errors: ModaError that names the line of the one that is wrong."""
+    found = []
+    for value, line in _elements(text, where):
+        try:
+            found.append(from_dict(kind, value, f"{where}, line {line}"))
+        except ModaError as error:
+            message = str(error)
+            raise ModaError(message if where in message else f"{where}, line {line}: {message}") from error
+    return found
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file's content. Errors: ModaError that calls it `what`."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise ModaError(f"the {what} {path} cannot be read: {error}") from error
+
+
+def _elements(text: str, where: str) -> Iterator[tuple[object, int]]:
+    """The values of a JSON array, with the line that each begins on."""
+    decoder, position = json.JSONDecoder(), 0
+
+    def line() -> int:
+        return text.count("\n", 0, position) + 1
+
+    def skip() -> str:
+        nonlocal position
+        while position < len(text) and text[position].isspace():
+            position += 1
+        return text[position : position + 1]
+
+    def wrong(what: str) -> ModaError:
+        return ModaError(f"{where}, line {line()}: {what}")
+
+    if skip() != "[":
+        raise wrong("a JSON array is needed: [{...}, {...}]")
+    position += 1
+    if skip() == "]":
+        position += 1
+    else:
+        while True:
+            skip()
+            try:
+                value, end = decoder.raw_decode(text, position)
+            except (json.JSONDecodeError, RecursionError) as error:
+                at = getattr(error, "lineno", line())
+                raise ModaError(
+                    f"{where}, line {at}: it is no JSON: {getattr(error, 'msg', error)}"
+                ) from error
+            yield value, line()
+            position = end
+            following = skip()
+            position += 1
+            if following == "]":
+                break
+            if following != ",":
+                position -= 1
+                raise wrong("a comma or ] is missing")
+    if skip():
+        raise wrong("there is something after the end of the array")
 
 
 def _first(errors: list) -> str:

@@ -174,8 +174,8 @@ GOOD = '[\n {"at": 1, "blink": true},\n'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "line 1: a timeline is a JSON array"),
-        ('{"at": 1}', "line 1: a timeline is a JSON array"),
+        ("", "line 1: a JSON array is needed"),
+        ('{"at": 1}', "line 1: a JSON array is needed"),
         ("[", "line 1: it is no JSON"),
         (GOOD + ' {"at": 2 "blink": true}]', "line 3: it is no JSON"),
         (GOOD + ' {"at": 2, "blink": true}', "line 3: a comma or ]"),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from moda import __version__
-from moda.cli import training
+from moda.cli import exchange, training
 from moda.cli.files import (
     check_motion_out,
     check_video_out,
@@ -35,6 +35,7 @@ app = typer.Typer(
 weights_app = typer.Typer(help="Published weights: list, download, convert.", rich_markup_mode=None)
 app.add_typer(weights_app, name="weights")
 training.register(app)
+exchange.register(app)
 
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
@@ -76,8 +77,13 @@ def root(
 @app.command()
 def generate(
     portrait: Portrait,
-    audio: Annotated[Path, typer.Argument(help="Speech: any sound file, or a video with sound.")],
     output: Output,
+    audio: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Speech: any sound file, or a video with sound; several for several faces, 0=A.wav."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Sampling steps. [default: the model's]")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance scale. [default: the model's]")] = None,
@@ -91,20 +97,36 @@ def generate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     timeline: TimelineFile = None,
+    script: Annotated[Path | None, typer.Option(help="Who says what when, .json, in place of AUDIO.")] = None,
+    listen: Annotated[
+        Path | None, typer.Option(help="The portrait listens to this, in place of AUDIO.")
+    ] = None,
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
-    check_video_out(output, portrait, audio)
+    from moda.cli.group import generate_group, speakers
+
+    words = audio or []
+    if script or listen or speakers(words):
+        if steps is not None or guidance is not None or timeline or motion_out:
+            raise ModaError("several faces take no --steps, --guidance, --timeline and --motion-out")
+        generate_group(
+            portrait, words, output, script, listen, (model, device, precision), seed=seed,
+            emotion=emotion, size=size, full=full, full_size=full_size, pose=pose, lips=lips, blink=blink, face=face,
+        )  # fmt: skip
+        return
+    sound = Path(words[0])
+    check_video_out(output, portrait, sound)
     if motion_out:
-        check_motion_out(motion_out, portrait, audio)
-    portrait, audio = given_picture(portrait), given_sound(audio)
+        check_motion_out(motion_out, portrait, sound)
+    portrait, sound = given_picture(portrait), given_sound(sound)
     from moda.pipeline import TalkingHead
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     video = head(
-        portrait, audio, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
+        portrait, sound, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
         pose=pose, lips=lips, blink=blink, face=face, timeline=timeline,
     )  # fmt: skip
     with progress("Generating") as report:
@@ -147,7 +169,10 @@ def say(
 def animate(
     portrait: Portrait,
     driving: Annotated[
-        Path, typer.Argument(metavar="VIDEO_OR_MOTION", help="A video of a face, or an .npz motion.")
+        Path,
+        typer.Argument(
+            metavar="VIDEO_OR_MOTION", help="A video of a face, an .npz motion, a .csv of curves."
+        ),
     ],
     output: Output,
     model: Model = "embedded",
@@ -292,37 +317,6 @@ def serve(
     from moda.serve.run import run as start
 
     start(pictures, model, device, host, port, size, token, voice, voice_url)
-
-
-@app.command()
-def batch(
-    manifest: Annotated[
-        Path, typer.Argument(help="A table, .csv, .jsonl or .parquet: portrait, audio, options as columns.")
-    ],
-    folder: Annotated[Path, typer.Option("-o", "--output", help="The folder that the videos go into.")],
-    workers: Annotated[int, typer.Option(help="Processes.")] = 1,
-    ray: Annotated[str | None, typer.Option(help="A Ray cluster's address, such as auto.")] = None,
-    model: Model = "embedded",
-    voice: Annotated[str | None, typer.Option(help="For lines with a text: a command.")] = None,
-    voice_url: Annotated[str | None, typer.Option(help="Or a service with /v1/audio/speech.")] = None,
-    device: Device = "auto",
-    precision: Precision = "float32",
-) -> None:
-    """Many videos: each line of a table is one. Those that are there already are left; failed ones are listed."""
-    from moda.batch.run import FAILED, run
-    from moda.batch.work import Setup
-    from moda.weights import resolve
-
-    resolve(model)
-    setup = Setup(model, device, precision, voice, voice_url)
-    with progress("Making videos") as report:
-        found = run(manifest, folder, setup, workers, ray, report)
-    print(
-        f"{found['made']} made, {found['there_already']} were there, {found['failed']} failed, "
-        f"{found['seconds']:.1f} s"
-    )
-    if found["failed"]:
-        raise ModaError(f"{found['failed']} of {found['lines']} lines failed; {folder / FAILED} says why")
 
 
 @app.command()

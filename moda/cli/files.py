@@ -58,8 +58,10 @@ def given_video(path: Path) -> Path:
 
 
 def given_driving(path: Path) -> Path:
-    """-> a video, or a motion file (.npz)."""
-    return check_input(path, "motion file") if path.suffix.lower() == ".npz" else given_video(path)
+    """-> a video, a motion file (.npz) or a file of curves (.csv)."""
+    kinds = {".npz": "motion file", ".csv": "file of curves"}
+    kind = kinds.get(path.suffix.lower())
+    return check_input(path, kind) if kind else given_video(path)
 
 
 def _read_once(path: Path, what: str) -> Path:

@@ -147,6 +147,20 @@ class Character:
             return (cv2.resize(frame, size, interpolation=way) for frame in frames)
         return frames
 
+    def draw_square(self, motion: Motion) -> Iterator[np.ndarray]:
+        """As `draw`, only the square that moves, which `paste_onto` puts into the whole picture."""
+        return self.renderer.draw(self.prepared, motion)
+
+    def paste_onto(self, square: np.ndarray, picture: np.ndarray) -> None:
+        """Put a drawn square into a picture (H, W, 3) of the source's size, in place. Characters of `full` only."""
+        assert self._paster
+        self._paster.onto(square, picture)
+
+    def limit(self, share: np.ndarray) -> None:
+        """Before anything is drawn: of what is pasted only this share (H, W), 0..1, is seen."""
+        assert self._paster
+        self._paster.limit(share)
+
     # -- on disk ------------------------------------------------------------------------------
 
     def save(self, folder: str | os.PathLike) -> Path:

@@ -46,6 +46,10 @@ class Driving:
             found = cls(driving)
         elif Path(driving).suffix.lower() == ".npz":
             found = cls(Motion.load(driving))
+        elif Path(driving).suffix.lower() == ".csv":
+            from moda.interchange.tables import read_curves
+
+            found = cls(read_curves(driving), None, f"driven by {Path(driving).name}")
         else:
             from moda.audio.decode import open_listening
             from moda.media.read import probe

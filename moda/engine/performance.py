@@ -121,13 +121,14 @@ class Editor:
         track = np.stack([self._at(self._part + 1 + i) for i in range(min(len(motion), EASE))])
         track = np.concatenate([track, np.repeat(track[-1:], len(motion) - len(track), axis=0)])
         self._part = min(self._part + len(motion), EASE)
-        if self._timeline.events:
-            track[:, :3] *= self._timeline.gains(seconds)
+        timeline = self._timeline.near(seconds)
+        if timeline.events:
+            track[:, :3] *= timeline.gains(seconds)
         pose, lips, blink, right, up = track.T
         motion = motion.space.gains(motion, self.own, pose, lips, blink)
         if np.any(right) or np.any(up):
             motion = motion.space.look(motion, right, up)
-        return self._timeline.on(motion, seconds) if self._timeline.events else motion
+        return timeline.on(motion, seconds) if timeline.events else motion
 
 
 class Performance:

@@ -150,15 +150,27 @@ class Video:
 
         progress: called with the part done, 0..1. Errors: ModaError as `moda.media.write.VideoWriter`.
         """
-        from moda.media.write import SYNTHETIC, check_output, write_video
+        return save(path, self.frames(), self.expected, self._listening, self._remark, progress)
 
-        check_output(path)
 
-        def counted() -> Iterator[np.ndarray]:
-            for count, frame in enumerate(self.frames(), 1):
-                yield frame
-                if progress and self.expected:
-                    progress(min(1.0, count / self.expected))
+def save(
+    path: str | os.PathLike,
+    frames: Iterator[np.ndarray],
+    expected: int | None,
+    listening: Callable[[], decode.Sound] | None,
+    remark: str,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Frames and sound -> a file. The arguments are those of `Video`."""
+    from moda.media.write import SYNTHETIC, check_output, write_video
 
-        remark = f"{SYNTHETIC}: {self._remark}" if self._remark else SYNTHETIC
-        return write_video(path, counted(), self._listening() if self._listening else None, remark)
+    check_output(path)
+
+    def counted() -> Iterator[np.ndarray]:
+        for count, frame in enumerate(frames, 1):
+            yield frame
+            if progress and expected:
+                progress(min(1.0, count / expected))
+
+    remark = f"{SYNTHETIC}: {remark}" if remark else SYNTHETIC
+    return write_video(path, counted(), listening() if listening else None, remark)

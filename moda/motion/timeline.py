@@ -19,7 +19,6 @@ fade is longer.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from moda.constants import FPS
 from moda.errors import ModaError
-from moda.validation import from_json
+from moda.validation import from_array, read_text
 
 if TYPE_CHECKING:
     from moda.motion.motion import Motion
@@ -44,6 +43,7 @@ BLINK = np.array([0.0, 0.45, 1.0, 1.0, 0.75, 0.45, 0.2, 0.0])  # closure, frame 
 # The fastest that filmed people move in a frame of 40 ms (99.9th percentile of 113 clips, 8 minutes): degrees of the
 # head (pitch; yaw goes 1.9), degrees of the eyes, eye distances of the brows (lips go faster, 0.06; lids close by 0.65).
 HEAD_SPEED, GAZE_SPEED, FACE_SPEED = 1.4, 9.0, 0.015
+LONGEST_FADE = 5.0  # seconds that an event may need, however short its own fade
 
 Seconds = Annotated[float, Field(ge=0, le=DAY)]
 Angle = Annotated[float, Field(ge=-45, le=45)]
@@ -131,29 +131,26 @@ class Timeline:
         if not isinstance(timeline, (str, os.PathLike)):
             return cls(_events(timeline))
         path = Path(timeline)
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeError) as error:
-            raise ModaError(f"the timeline {path} cannot be read: {error}") from error
-        return cls.parse(text, f"the timeline {path}")
+        return cls.parse(read_text(path, "timeline"), f"the timeline {path}")
 
     @classmethod
     def parse(cls, text: str, where: str = "the timeline") -> Timeline:
         """As `read`, of JSON."""
-        events = []
-        for value, line in _values(text, where):
-            try:
-                events.append(from_json(Event, json.dumps(value), f"{where}, line {line}"))
-            except ModaError as error:
-                message = str(error)
-                raise ModaError(
-                    message if where in message else f"{where}, line {line}: {message}"
-                ) from error
-        return cls(tuple(events))
+        return cls(tuple(from_array(Event, text, where)))
 
     def later(self, seconds: float) -> Timeline:
         """The same events, that much later."""
         return Timeline(tuple(replace(event, at=event.at + seconds) for event in self.events))
+
+    def near(self, seconds: np.ndarray) -> Timeline:
+        """Only the events that these times may see something of: an hour's are not all asked for every frame."""
+        first, last = seconds[0], seconds[-1]
+
+        def seen(event: Event) -> bool:
+            fade = max(event.fade, LONGEST_FADE)
+            return event.at - fade <= last and event.at + event.length + fade >= first
+
+        return Timeline(tuple(event for event in self.events if seen(event)))
 
     def gains(self, seconds: np.ndarray) -> np.ndarray:
         """(T,) times -> (T, 3) factors of pose, lips and blink."""
@@ -228,47 +225,3 @@ def _events(given: Iterable[Event]) -> tuple[Event, ...]:
         if not isinstance(event, Event):
             raise ModaError(f"a timeline is made of Event, but {type(event).__name__} was given")
     return events
-
-
-def _values(text: str, where: str) -> Iterable[tuple[object, int]]:
-    """The values of a JSON array, with the line that each begins on."""
-    decoder, position = json.JSONDecoder(), 0
-
-    def line() -> int:
-        return text.count("\n", 0, position) + 1
-
-    def skip() -> str:
-        nonlocal position
-        while position < len(text) and text[position].isspace():
-            position += 1
-        return text[position : position + 1]
-
-    def wrong(what: str) -> ModaError:
-        return ModaError(f"{where}, line {line()}: {what}")
-
-    if skip() != "[":
-        raise wrong("a timeline is a JSON array of events: [{...}, {...}]")
-    position += 1
-    if skip() == "]":
-        position += 1
-    else:
-        while True:
-            skip()
-            try:
-                value, end = decoder.raw_decode(text, position)
-            except (json.JSONDecodeError, RecursionError) as error:
-                at = getattr(error, "lineno", line())
-                raise ModaError(
-                    f"{where}, line {at}: it is no JSON: {getattr(error, 'msg', error)}"
-                ) from error
-            yield value, line()
-            position = end
-            following = skip()
-            position += 1
-            if following == "]":
-                break
-            if following != ",":
-                position -= 1
-                raise wrong("a comma or ] is missing after an event")
-    if skip():
-        raise wrong("there is something after the end of the array")

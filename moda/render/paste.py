@@ -103,6 +103,17 @@ class Paster:
         self._mask = cv2.merge([mask] * 3)
         self._under = image[self._box] * (1 - self._mask)
 
+    def limit(self, share: np.ndarray) -> None:
+        """Only that share (H, W), 0..1, of what is pasted is seen from now on."""
+        self._mask = (self._mask * share[self._box][..., None]).astype(np.float32)
+        self._under = self.image[self._box] * (1 - self._mask)
+
+    def onto(self, frame: np.ndarray, picture: np.ndarray) -> None:
+        """As `paste`, into another picture of the same size, in place."""
+        part = _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE).astype(np.float32)
+        under = picture[self._box]
+        picture[self._box] = (under + self._mask * (part - under) + 0.5).astype(np.uint8)
+
     def paste(self, frame: np.ndarray) -> np.ndarray:
         """(size, size, 3) uint8 -> (H, W, 3) uint8."""
         out = self.image.copy()
