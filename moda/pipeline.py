@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from moda.voice import Voice
 
     Portrait = Picture | Character  # a picture, or what was prepared of one
+    Driver = str | os.PathLike[str] | Motion
     Directions = Timeline | Sequence[Event] | str | os.PathLike[str] | None
 
 
@@ -37,8 +38,6 @@ class TalkingHead(Model):
 
     Its parts are those of moda.engine.model.Model. Threads may share it.
     """
-
-    # -- what it does -------------------------------------------------------------------------
 
     def prepare(
         self,
@@ -83,6 +82,8 @@ class TalkingHead(Model):
         gaze: tuple[float, float] = (0.0, 0.0),
         scheme: str = "offline",
         timeline: Directions = None,
+        style: Driver | None = None,
+        pose_from: Driver | None = None,
         **view,
     ) -> Video:
         """The portrait speaks. Nothing is generated before the video is saved or looked at.
@@ -92,12 +93,13 @@ class TalkingHead(Model):
         seed, steps, guidance, scheme: moda.engine.performance.Sampling
         emotion, pose, lips, blink, gaze: moda.engine.performance.Settings
         timeline: events, or a JSON file of them: moda.motion.timeline
+        style:    a clip (video or motion) whose amounts are taken over: moda.motion.style; pose_from: whose head is
         view:     size, full, full_size, face: as `prepare`, unless it is prepared already
-
         Errors: ModaError, one line that says what is wrong with what was given.
         """
+        from moda.engine.driving import performed
         from moda.engine.performance import Sampling, Settings
-        from moda.engine.video import Input, Video, perform
+        from moda.engine.video import Input, Video
         from moda.motion.timeline import Timeline
 
         sampling, settings = (
@@ -110,42 +112,24 @@ class TalkingHead(Model):
             loaded = loading.submit(lambda: (self.encoder, self.generator))
             character = self._character(portrait, view)
             loaded.result()
-        performance = character.performance(settings, sampling, events)
+        chunks = performed(character, settings, sampling, events, sound.pieces(), style, pose_from)
         made = f"model {self.folder.name}, seed {seed}"
-        return Video(character, perform(performance, sound.pieces()), sound.listening, sound.frames, made)
+        return Video(character, chunks, sound.listening, sound.frames, made)
 
     def say(self, portrait: Portrait, text: str, voice: Voice, **options) -> Video:
         """The portrait says a text: sentences are spoken while later ones are still made. options: as `__call__`."""
         return self(portrait, voice.say(text), **options)
 
-    def together(
-        self,
-        picture: Picture,
-        parts: Sequence[Part],
-        *,
-        seed: int = 0,
-        listening_to: str | os.PathLike[str] | None = None,
-        emotion: str | None = None,
-        pose: float = 1.0,
-        lips: float = 1.0,
-        blink: float = 1.0,
-        **view,
-    ) -> Group:
-        """Several faces of one picture speak, and listen to each other: moda.engine.group, which says the rest.
+    def together(self, picture: Picture, parts: Sequence[Part], **options) -> Group:
+        """Several faces of one picture speak, and listen to each other: see moda.engine.group.together."""
+        from moda.engine.group import together
 
-        >>> head.together("two.jpg", [Part(0, "a.wav"), Part(1, "b.wav", at=4.0)]).save("out.mp4")
-        """
-        from moda.engine.group import Group
-        from moda.engine.performance import Sampling, Settings
-
-        settings = Settings(emotion, pose, lips, blink)
-        self.description.generator.config.emotion(emotion)
-        return Group(self, picture, parts, settings, Sampling("offline", seed), listening_to, **view)
+        return together(self, picture, parts, **options)
 
     def animate(
         self,
         portrait: Portrait,
-        driving: str | os.PathLike | Motion,
+        driving: Driver,
         *,
         pose: float = 1.0,
         lips: float = 1.0,

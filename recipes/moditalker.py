@@ -3,6 +3,8 @@
 `python -m recipes.moditalker card VIDEOS... --model FOLDER --sheet out.png`: every video repainted by its own landmarks, by
 MToV and by the embedded lips; PSNR and SSIM of the mouth's square against the video; of MToV's autoencoder alone; steps
 at the seams of its runs against those inside. The sheet: the video, MToV, the embedded lips.
+`python -m recipes.moditalker assemble RUNS --model FOLDER`: the folder of the finished runs (of configs/moditalker) -> a
+model's folder.
 `python -m recipes.moditalker seams SPEECH... --model FOLDER`: steps of AToM's lips at its windows' seams against inside.
 """
 
@@ -132,14 +134,37 @@ def lip_seams(options: argparse.Namespace) -> None:
     print(f"{len(a)} seams: steps {a.mean():.5f} at them, {b.mean():.5f} inside: {a.mean() / b.mean():.3f}")
 
 
+def assemble(options: argparse.Namespace) -> None:
+    import json
+    import shutil
+
+    from moda.generator.atom.config import AtomConfig
+    from moda.render.triplane.config import VideoConfig
+    from moda.render.triplane.files import DOTS, RGB, UNET
+
+    runs, out = options.videos[0], Path(options.model)
+    configs = Path(__file__).parents[1] / "configs" / "moditalker"
+    atom, video = (json.loads((configs / f"{name}.json").read_text())["model"] for name in ("atom", "unet"))
+    out.mkdir(parents=True, exist_ok=True)
+    parts = {RGB: "triplane", DOTS: "dots", UNET: "unet", "generator.safetensors": "atom"}
+    for name, run in parts.items():
+        shutil.copyfile(runs / run / "model" / name, out / name)
+    description = {
+        "encoder": {"name": "speech", "source": "embedded"},
+        "generator": {"name": "atom", "config": AtomConfig.from_dict(atom).to_dict()},
+        "renderer": {"name": "mtov", "config": VideoConfig.from_dict(video).to_dict()},
+    }
+    (out / "config.json").write_text(json.dumps(description, indent=1) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("card", "seams"))
+    parser.add_argument("what", choices=("assemble", "card", "seams"))
     parser.add_argument("videos", type=Path, nargs="+")
     parser.add_argument("--model", default="moditalker")
     parser.add_argument("--sheet", type=Path)
     options = parser.parse_args()
-    card(options) if options.what == "card" else lip_seams(options)
+    {"assemble": assemble, "card": card, "seams": lip_seams}[options.what](options)
 
 
 if __name__ == "__main__":

@@ -269,6 +269,29 @@ def test_atom_drives_the_mesh_renderer_and_ours_drives_mtov(folder, portrait, tm
     assert len(frames) == 25 and frames[0].shape == (64, 64, 3)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_published_region(folder, portrait, tmp_path, precision):
+    """The whole square, hidden below the nose, as published; also in half precision."""
+    for name in ("generator.safetensors", RGB, DOTS, UNET):
+        (tmp_path / name).symlink_to(folder / name)
+    values = json.loads((folder / "config.json").read_text())
+    values["renderer"]["config"] |= {"region": "head", "overlap": 0, "steps": 3, "eta": 1.0}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    head = TalkingHead.from_pretrained(tmp_path, precision=precision)
+    wave = np.random.default_rng(0).normal(0, 0.1, 8_000).astype(np.float32)
+    frames = list(head(portrait, wave, size=64).frames())
+    assert len(frames) == 12 and frames[0].std() > 1
+    picture = cv2.resize(read_picture(portrait)[:512, :512], (192, 192), interpolation=cv2.INTER_AREA)
+    footage = write_frames(
+        tmp_path / "video.mp4", [picture] * 6 + [np.full_like(picture, 80)] * 3 + [picture] * 4
+    )
+    with head.dub(footage, wave) as dub:
+        frames, original = list(dub.frames()), list(read_video(footage))
+    assert len(frames) == 13
+    unseen = np.flatnonzero(~dub.footage.seen)
+    assert {6, 7, 8} <= set(unseen) and all(np.array_equal(frames[i], original[i]) for i in unseen)
+
+
 def test_files_are_read_strictly(folder, tmp_path):
     from safetensors.torch import load_file, save_file
 

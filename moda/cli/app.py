@@ -19,6 +19,7 @@ from moda.cli.files import (
     given_video,
 )
 from moda.cli.progress import progress
+from moda.cli.signing import Sign, SignCert, SignKey, given_signing, write
 from moda.constants import DEFAULT_SIZE
 from moda.errors import ModaError
 
@@ -39,7 +40,7 @@ exchange.register(app)
 
 Portrait = Annotated[Path, typer.Argument(help="A picture with a face.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write: .mp4, .mov or .mkv.")]
-Model = Annotated[str, typer.Option(help="embedded, official, or a model's folder.")]
+Model = Annotated[str, typer.Option(help="embedded, moditalker, official, or a model's folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
 Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
@@ -97,6 +98,10 @@ def generate(
     lips: Lips = 1.0,
     blink: Blink = 1.0,
     timeline: TimelineFile = None,
+    style: Annotated[
+        Path | None, typer.Option(help="Move as much, and blink as often, as this video or motion.")
+    ] = None,
+    pose_from: Annotated[Path | None, typer.Option(help="Move the head as in this video or motion.")] = None,
     script: Annotated[Path | None, typer.Option(help="Who says what when, .json, in place of AUDIO.")] = None,
     listen: Annotated[
         Path | None, typer.Option(help="The portrait listens to this, in place of AUDIO.")
@@ -104,23 +109,29 @@ def generate(
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
+    sign: Sign = False,
+    sign_cert: SignCert = None,
+    sign_key: SignKey = None,
 ) -> None:
     """A portrait speaks: PORTRAIT and AUDIO to a video."""
     from moda.cli.group import generate_group, speakers
 
     words = audio or []
     if script or listen or speakers(words):
-        if steps is not None or guidance is not None or timeline or motion_out:
-            raise ModaError("several faces take no --steps, --guidance, --timeline and --motion-out")
+        if steps is not None or guidance is not None or timeline or motion_out or style or pose_from or sign:
+            raise ModaError(
+                "several faces take no --steps, --guidance, --timeline, --motion-out, --style, --pose-from, --sign"
+            )
         generate_group(
             portrait, words, output, script, listen, (model, device, precision), seed=seed,
             emotion=emotion, size=size, full=full, full_size=full_size, pose=pose, lips=lips, blink=blink, face=face,
         )  # fmt: skip
         return
     sound = Path(words[0])
-    check_video_out(output, portrait, sound)
+    check_video_out(output, portrait, sound, *(path for path in (style, pose_from) if path))
     if motion_out:
         check_motion_out(motion_out, portrait, sound)
+    signing = given_signing(output, sign, sign_cert, sign_key)
     portrait, sound = given_picture(portrait), given_sound(sound)
     from moda.pipeline import TalkingHead
 
@@ -128,9 +139,10 @@ def generate(
     video = head(
         portrait, sound, seed=seed, steps=steps, guidance=guidance, emotion=emotion, size=size, full=full, full_size=full_size,
         pose=pose, lips=lips, blink=blink, face=face, timeline=timeline,
+        style=given_driving(style) if style else None, pose_from=given_driving(pose_from) if pose_from else None,
     )  # fmt: skip
     with progress("Generating") as report:
-        video.save(output, report)
+        write(video.save, output, report, signing, [portrait, sound], model=model, seed=seed)
     if motion_out:
         video.motion.save(motion_out)
 
@@ -149,9 +161,13 @@ def say(
     full: Full = False,
     timeline: TimelineFile = None,
     device: Device = "auto",
+    sign: Sign = False,
+    sign_cert: SignCert = None,
+    sign_key: SignKey = None,
 ) -> None:
     """A portrait says a text, with a voice that is a command or a service."""
     check_video_out(output, portrait)
+    signing = given_signing(output, sign, sign_cert, sign_key)
     portrait = given_picture(portrait)
     from moda.pipeline import TalkingHead
     from moda.voice import Voice
@@ -162,7 +178,7 @@ def say(
         portrait, text, speaker, seed=seed, emotion=emotion, size=size, full=full, timeline=timeline
     )
     with progress("Speaking") as report:
-        video.save(output, report)
+        write(video.save, output, report, signing, [portrait], model=model, seed=seed, text=text)
 
 
 @app.command()
@@ -189,9 +205,13 @@ def animate(
     face: Face = 0,
     device: Device = "auto",
     precision: Precision = "float32",
+    sign: Sign = False,
+    sign_cert: SignCert = None,
+    sign_key: SignKey = None,
 ) -> None:
     """A portrait does what a video, or a motion file, does."""
     check_video_out(output, portrait, driving)
+    signing = given_signing(output, sign, sign_cert, sign_key)
     portrait, driving = given_picture(portrait), given_driving(driving)
     from moda.pipeline import TalkingHead
 
@@ -212,7 +232,7 @@ def animate(
             progress=report,
         )
     with progress("Drawing") as report:
-        video.save(output, report)
+        write(video.save, output, report, signing, [portrait, driving], model=model)
 
 
 @app.command()
@@ -228,9 +248,13 @@ def dub(
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     device: Device = "auto",
     precision: Precision = "float32",
+    sign: Sign = False,
+    sign_cert: SignCert = None,
+    sign_key: SignKey = None,
 ) -> None:
     """A video speaks another sound: its lips follow AUDIO, all else stays as it is."""
     check_video_out(output, video, audio)
+    signing = given_signing(output, sign, sign_cert, sign_key)
     video, audio = given_video(video), given_sound(audio)
     from moda.pipeline import TalkingHead
 
@@ -238,7 +262,7 @@ def dub(
     with progress("Following the face") as report:
         dubbed = head.dub(video, audio, face=face, lips=lips, seed=seed, progress=report)
     with dubbed, progress("Dubbing") as report:
-        dubbed.save(output, report)
+        write(dubbed.save, output, report, signing, [video, audio], model=model, seed=seed)
 
 
 @app.command()
@@ -246,7 +270,7 @@ def track(
     video: Annotated[Path, typer.Argument(help="A video of a face.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The motion to write: .npz.")],
     model: Annotated[
-        str, typer.Option(help="Whose space: embedded, official, or a model's folder.")
+        str, typer.Option(help="Whose space: embedded, moditalker, official, or a model's folder.")
     ] = "embedded",
     device: Device = "auto",
 ) -> None:

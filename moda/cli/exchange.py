@@ -1,4 +1,4 @@
-"""The commands for much work and for other programs: batch, export, stream-curves."""
+"""The commands for much work and for other programs: batch, export, stream-curves, verify."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Driving = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    for command in (batch, export, stream_curves):
+    for command in (batch, export, stream_curves, verify):
         app.command()(command)
 
 
@@ -88,6 +88,13 @@ def stream_curves(
     motion = _explicit_motion(given_driving(driving))
     with progress("Sending") as report:
         play(motion, sender, report)
+
+
+def verify(file: Annotated[Path, typer.Argument(help="Any picture, sound or video.")]) -> None:
+    """What is known of a file: its metadata, its content credentials."""
+    from moda.interchange.credentials import known
+
+    print("\n".join(known(file)) or "nothing is known of this file")
 
 
 def _explicit_motion(driving: Path) -> Motion:

@@ -80,7 +80,9 @@ def evaluate(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="embedded, official, or a model's folder; may be repeated. [default: embedded]"),
+        typer.Option(
+            help="embedded, moditalker, official, or a model's folder; may be repeated. [default: embedded]"
+        ),
     ] = None,
     motions: Annotated[
         list[str] | None,

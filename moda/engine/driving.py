@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from moda.constants import FPS
-from moda.engine.performance import Editor, Settings
+from moda.engine.performance import Editor, Sampling, Settings
+from moda.engine.video import perform
 from moda.errors import ModaError
-from moda.motion import Motion
+from moda.motion import Motion, join
+from moda.motion.style import Style, with_pose
 from moda.motion.timeline import Timeline
 from moda.validation import check_choice
 
@@ -72,3 +76,35 @@ class Driving:
         if mode == "relative":
             motion = space.driven(motion, own, space.resting(motion))
         return Editor(own, settings, timeline)(motion)
+
+
+def performed(
+    character: Character,
+    settings: Settings,
+    sampling: Sampling,
+    timeline: Timeline,
+    pieces: Iterable[np.ndarray],
+    style: str | os.PathLike[str] | Motion | None,
+    pose_from: str | os.PathLike[str] | Motion | None,
+) -> Iterator[Motion]:
+    """The performance of all the sound; with a clip's style or head movement in one chunk, and only then edited.
+
+    The clips are read at once, so that a wrong one is said before any work.
+    """
+    if style is None and pose_from is None:
+        return perform(character.performance(settings, sampling, timeline), pieces)
+    clips = [
+        None if clip is None else Driving.read(clip, character.renderer).motion for clip in (style, pose_from)
+    ]
+    wanted = None if clips[0] is None else Style.of(clips[0])
+
+    def whole() -> Iterator[Motion]:
+        plain = character.performance(Settings(settings.emotion), sampling)
+        motion = join(list(perform(plain, pieces)))
+        if wanted is not None:
+            motion = wanted.on(motion)
+        if clips[1] is not None:
+            motion = with_pose(motion, clips[1], character.motion)
+        yield Editor(character.motion, settings, timeline)(motion)
+
+    return whole()

@@ -328,3 +328,27 @@ def _at_rate(path: str) -> Iterator[np.ndarray]:
             yield made.to_ndarray()[0]
     for made in resampler.resample(None):
         yield made.to_ndarray()[0]
+
+
+def together(
+    head: TalkingHead,
+    picture: Picture,
+    parts: Sequence[Part],
+    *,
+    seed: int = 0,
+    listening_to: str | os.PathLike[str] | None = None,
+    emotion: str | None = None,
+    pose: float = 1.0,
+    lips: float = 1.0,
+    blink: float = 1.0,
+    **view: Any,
+) -> Group:
+    """`TalkingHead.together`.
+
+    >>> head.together("two.jpg", [Part(0, "a.wav"), Part(1, "b.wav", at=4.0)]).save("out.mp4")
+
+    The arguments are those of Group, Settings and, for the view, of `TalkingHead.prepare`. Errors: ModaError.
+    """
+    settings = Settings(emotion, pose, lips, blink)
+    head.description.generator.config.emotion(emotion)  # a wrong name is said before any work
+    return Group(head, picture, parts, settings, Sampling("offline", seed), listening_to, **view)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from moda.errors import ModaError
 from moda.media.files import whole
+from moda.training.adan import Adan
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,9 @@ class TrainerConfig(BaseModel):
     steps: PositiveInt = Field(description="optimizer steps")
     batch: PositiveInt = Field(description="examples a step, over all processes")
     learning_rate: PositiveFloat = Field(
-        description="AdamW's; after the warmup it falls along a cosine to a twentieth"
+        description="after the warmup it falls along a cosine to a twentieth"
     )
+    optimizer: Literal["adamw", "adan"] = Field("adamw", description="adan: as AToM was trained with it")
     warmup: NonNegativeInt = Field(200, description="steps until the learning rate is full")
     ema: float = Field(
         0.998, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept"
@@ -89,7 +91,12 @@ class Trainer:
         out.mkdir(parents=True, exist_ok=True)
         cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
-        optimizer = torch.optim.AdamW(task.module.parameters(), lr=config.learning_rate, betas=(0.9, 0.98))
+        parameters = task.module.parameters()
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "adan":
+            optimizer = Adan(parameters, lr=config.learning_rate)
+        else:
+            optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.98))
         self.mean = deepcopy(task.module).requires_grad_(False).to(self.accelerator.device)
         self.step = 0
         state = self._checkpoint()

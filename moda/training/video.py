@@ -207,7 +207,8 @@ class UNetModule(nn.Module):
             x, conditions = self.latents(batch)
         t, noise = batch["t"], batch["noise"]
         noisy = self.schedule.noised(x, noise, t)
-        return {"noise": F.mse_loss(self.network(noisy, conditions, t), noise)}
+        wanted = x if self.config.predicts == "data" else noise
+        return {self.config.predicts: F.mse_loss(self.network(noisy, conditions, t), wanted)}
 
     def latents(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """-> (B, latent, length) of the clip, (B, 3 latent, length) of landmarks, masked clip, reference's xy."""
@@ -219,7 +220,7 @@ class UNetModule(nn.Module):
 
 
 class UNetTask:
-    weights: Mapping[str, float] = {"noise": 1.0}
+    weights: Mapping[str, float] = {"noise": 1.0, "data": 1.0}
 
     def __init__(self, clips: Clips, held: Clips | None, config: VideoRunConfig) -> None:
         if config.autoencoders is None:

@@ -218,7 +218,10 @@ class MotionDecoder(nn.Module):
 
     def _memory(self, t: Tensor, condition: Condition) -> Memory:
         config = self.config
-        hidden = self.time_mlp(t)
+        sinusoid, *rest = self.time_mlp
+        hidden = sinusoid(t).to(condition.audio.dtype)
+        for layer in rest:
+            hidden = layer(hidden)
         time = self.norm_cond(self.to_time_tokens(hidden).unflatten(-1, (TIME_TOKENS, -1)))
         everything = torch.cat([condition.audio, time, condition.face], dim=1)
         face = torch.cat([time, condition.face], dim=1)

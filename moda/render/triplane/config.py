@@ -102,6 +102,8 @@ class VideoConfig:
     """The renderer. triplane: of both autoencoders; unet; steps, eta, bound, start_part: of sampling; start_part: with
     which part of all noise the reference's latent begins (the published 0.25); overlap: frames that runs share.
 
+    predicts: what the UNet gives: the "noise" (published) or the "data", which small networks learn sooner.
+
     region: what a clip shows: "head" (the square of head and shoulders) or "mouth" (the lower face, upright).
     Errors: as `TriplaneConfig`.
     """
@@ -114,6 +116,7 @@ class VideoConfig:
     start_part: Annotated[float, Field(gt=0, le=1)]
     overlap: Annotated[int, Field(ge=0)]
     region: str
+    predicts: str = "noise"
 
     def __post_init__(self) -> None:
         latent, levels = self.triplane.latent, len(self.unet.multipliers) - 1
@@ -128,6 +131,7 @@ class VideoConfig:
         if 2 * self.overlap > self.triplane.frames:
             raise ModaError(f"MToV config: overlap is {self.overlap}, but must be at most half the frames")
         validation.check_choice("region", self.region, ("head", "mouth"))
+        validation.check_choice("predicts", self.predicts, ("noise", "data"))
 
     def to_dict(self) -> dict:
         return asdict(self)

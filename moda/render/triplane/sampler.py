@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from moda.diffusion import Schedule, ddim, from_noise
+from moda.diffusion import Schedule, ddim, from_data, from_noise
 from moda.render.triplane.config import VideoConfig
 from moda.render.triplane.unet import PlaneUNet
 
@@ -42,6 +42,7 @@ class Sampler:
             at = torch.full((len(x),), t, device=device)
             return self.network(x.to(dtype), conditions, at).float()
 
-        estimate = from_noise(network, self.schedule, self.config.bound)
+        reading = from_data if self.config.predicts == "data" else from_noise
+        estimate = reading(network, self.schedule, self.config.bound)
         *_, out = ddim(estimate, self.schedule, x, self.pairs, draw, self.config.eta)
         return out.to(dtype)

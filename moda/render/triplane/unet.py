@@ -189,7 +189,7 @@ class PlaneUNet(nn.Module):
 
     def forward(self, x: Tensor, conditions: Tensor, t: Tensor) -> Tensor:
         """x (B, latent, length), conditions (B, inputs - latent, length), t (B,) -> (B, latent, length)."""
-        e = self.time_embed(sinusoid(t, self.config.width))
+        e = self.time_embed(sinusoid(t, self.config.width).to(x.dtype))
         h = Planes.split(torch.cat([x, conditions], dim=1), self.planes)
         kept: list[Planes] = []
         for block, join in zip(self.input_blocks, self.input_attns):
