@@ -124,7 +124,7 @@ def test_parted_lips_show_the_dark_below_the_teeth_and_closed_ones_skin(prepared
 
 
 def test_shut_lids_cover_the_eye(prepared):
-    """A dark iris makes way for skin: its place gets the colour of the lid above the open eye."""
+    """A dark iris makes way for skin: its place gets the color of the lid above the open eye."""
     renderer, p, _ = prepared
     frame = one(renderer, p, shut(p.motion)).astype(float)
     points = p.field.source.place(p.shape)

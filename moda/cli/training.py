@@ -88,6 +88,13 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="NAME=FOLDER", help="Motions made by anyone: CLIP.npz of every clip."),
     ] = None,
+    itself: Annotated[
+        bool,
+        typer.Option(
+            "--self",
+            help="How well the mesh renderer shows each clip again, driven by its own motion from its first frame.",
+        ),
+    ] = False,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also loudness, and ridge on log-mel.")
     ] = False,
@@ -108,6 +115,11 @@ def evaluate(
     for path in (json, html):
         if path:
             check_folder(path)
+    if itself:
+        if model or motions or baselines or html or people:
+            raise ModaError("--self measures the renderer: of the other options only --json goes with it")
+        _evaluate_self(clips, json)
+        return
     folders = {}
     for entry in motions or []:
         name, _, folder = entry.partition("=")
@@ -126,6 +138,19 @@ def evaluate(
     if html:
         with whole(html) as part:
             part.write_text(page(result), encoding="utf-8")
+
+
+def _evaluate_self(clips: Path, json: Path | None) -> None:
+    from moda.evaluation import judge, selfdriven
+    from moda.media.files import whole
+    from moda.render.mesh import MeshRenderer
+
+    with progress("Evaluating") as report:
+        result = selfdriven.evaluate_self(clips, MeshRenderer(selfdriven.SIZE), progress=report)
+    print(selfdriven.table(result))
+    if json:
+        with whole(json) as part:
+            judge.save(result, part)
 
 
 def register(app: typer.Typer) -> None:

@@ -22,7 +22,7 @@ DETECTION_CONFIDENCE = 0.3  # paintings and drawings score lower than photograph
 _loading = threading.Lock()
 
 
-def _solutions() -> Any:
+def solutions() -> Any:
     """MediaPipe's solutions, loaded on first use (it takes a second)."""
     with _loading:
         try:
@@ -60,7 +60,7 @@ class Mesh:
     """
 
     def __init__(self, follow: bool = False) -> None:
-        self._mesh = _solutions().face_mesh.FaceMesh(
+        self._mesh = solutions().face_mesh.FaceMesh(
             static_image_mode=not follow,
             max_num_faces=1 if follow else MAX_FACES,
             refine_landmarks=True,
@@ -91,7 +91,7 @@ class Detector:
     """How sure the detector is that a picture shows an upright face. As `Mesh`: one caller, close it."""
 
     def __init__(self) -> None:
-        self._detector = _solutions().face_detection.FaceDetection(
+        self._detector = solutions().face_detection.FaceDetection(
             model_selection=0, min_detection_confidence=0.1
         )
 

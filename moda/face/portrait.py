@@ -55,7 +55,7 @@ def source_of(image: np.ndarray, landmarks: np.ndarray, name: str = "the picture
         raise ModaError(
             f"the face in {name} is too small: {head.scale:.0f} pixels between the eyes, 8 are needed"
         )
-    exp = expression.opening(shape)
+    exp = expression.opening(shape) + expression.smile(shape)
     pitch, yaw, roll = angles(head.rotation[None])
     motion = Motion(exp[None], np.ones(1), np.zeros((1, 3)), pitch, yaw, roll)
     return Source(image, landmarks, head, shape, motion, keypoints=shape[LANDMARK_OF] - exp)

@@ -19,7 +19,7 @@ STABLE = np.array(
 
 @cache
 def canonical() -> np.ndarray:
-    """(478, 3) the mean face, head-fixed: fitted on tracked people by `moda.training.fit_canonical`."""
+    """(478, 3) the mean face, head-fixed: fitted on tracked people by `recipes.fit_canonical`."""
     return np.load(Path(__file__).with_name("canonical.npy"), allow_pickle=False)
 
 

@@ -13,10 +13,23 @@ from moda.errors import ModaError
 from moda.face import expression, pose
 from moda.face.gaps import fill
 from moda.motion import Motion
-from moda.motion.explicit import BROWS, IRISES, LANDMARK_OF, LID_APERTURE, LIDS, MOUTH, NECK_PIVOT, angles
+from moda.motion.explicit import (
+    BROWS,
+    IRISES,
+    LANDMARK_OF,
+    LID_APERTURE,
+    LIDS,
+    MOUTH,
+    NECK_PIVOT,
+    angles,
+    rotation,
+)
 
 # Standard deviation in frames of the zero-phase smoothing: landmarks tremble by a pixel, heads do not.
 SMOOTH_POSE, SMOOTH_BROWS, SMOOTH_IRISES, SMOOTH_MOUTH, SMOOTH_LIDS = 1.5, 1.5, 1.0, 0.6, 0.5
+# A head's size changes as it leans, slowly; what changes faster is half the landmarks' trembling in depth.
+SMOOTH_SCALE = 8.0
+FACE_CENTER = np.array([0.0, 0.3, -0.1])  # head-fixed: what stays in its place when the size is smoothed
 
 
 JUMP = 0.8  # eye distances between two frames: nobody moves so fast, so the picture was cut
@@ -211,6 +224,10 @@ def _people(shape: np.ndarray, shots: np.ndarray) -> np.ndarray:
 def smooth(array: np.ndarray) -> np.ndarray:
     """(T, 70) -> the same, each group of dimensions under its own small Gaussian."""
     out = array.copy()
+    size = _gaussian(out[:, 63:64], SMOOTH_SCALE)
+    reach = np.einsum("tij,j->ti", rotation(*out[:, 67:].T), FACE_CENTER - NECK_PIVOT)
+    out[:, 64:66] += ((out[:, 63:64] - size) * reach)[:, :2]
+    out[:, 63:64] = size
     exp = out[:, :63].reshape(len(out), -1, 3)
     groups = [(exp[:, MOUTH], SMOOTH_MOUTH), (exp[:, LIDS], SMOOTH_LIDS), (exp[:, IRISES], SMOOTH_IRISES)]
     groups += [(exp[:, BROWS], SMOOTH_BROWS), (out[:, 63:], SMOOTH_POSE)]

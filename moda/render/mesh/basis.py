@@ -10,7 +10,7 @@ import numpy as np
 
 @cache
 def basis() -> np.ndarray:
-    """(63, 478, 3) float32, made by `moda.training.fit_mesh`: displacement = tensordot(exp.ravel(), basis, 1)."""
+    """(63, 478, 3) float32, made by `recipes.fit_mesh`: displacement = tensordot(exp.ravel(), basis, 1)."""
     from safetensors.numpy import load_file
 
     return load_file(Path(__file__).with_name("basis.safetensors"))["basis"].astype(np.float32)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from moda.motion.explicit import LID_APERTURE
-from moda.render.mesh.field import smoothstep
+from moda.render.mesh.placing import smoothstep
 
 COLUMNS = 96
 EASE, SNAP = (
@@ -122,7 +122,7 @@ class Eye:
         ball = cv2.inpaint(self.texture, ((near > 0) & ~inside).astype(np.uint8), 3, cv2.INPAINT_TELEA)
         du, dv = self.u - self.iris[0], self.v - self.iris[1]
         r = np.hypot(du, dv)
-        # What is hidden of the iris: the same column on the other side of its middle, else this ring's mean colour.
+        # What is hidden of the iris: the same column on the other side of its middle, else this ring's mean color.
         other_v = self.iris[1] - dv
         mirrored = self._moved(self.texture, -2 * dv * self.down[0], -2 * dv * self.down[1])
         seen = ((other_v > v_up + 1) & (other_v < v_low - 1)).astype(np.float32)

@@ -11,93 +11,28 @@ fields, one that knows the upper lip and one that knows the lower, since a mouth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from moda.face.source import HeadPose
 from moda.motion.explicit import IRISES, LIDS, NECK_PIVOT
+from moda.render.mesh import head
 from moda.render.mesh.basis import basis
+from moda.render.mesh.placing import Placement, interpolate, smoothstep, warp
 from moda.render.mesh.topology import EYES, FACE_OVAL, IRIS_RINGS, LIP_LOWER, LIP_UPPER
 
 NODES = 128  # along the square's side, at least: 4 pixels apart at 512
-# The head with its hair, head-fixed, eye distances: an ellipsoid whose outline turns with the skull.
-HEAD_CENTRE, HEAD_RADII, OUTLINE_DEPTH = (0.0, -0.1), (1.35, 1.95), 1.0
-HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
-AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 AROUND_MOUTH, FADE = 0.9, 0.3  # eye distances about the lips where their two fields differ, and its soft edge
-NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends
 SKIN = [i for i in range(21) if i not in (*range(LIDS.start, LIDS.stop), *range(IRISES.start, IRISES.stop))]
-COLUMNS = (
-    np.arange(63).reshape(21, 3)[SKIN].ravel()
-)  # of exp, that move the skin; lids and irises are drawn apart
-
-
-_NO_MAP = np.empty(0, np.float32)  # places are given as pairs, in one map
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A head pose within the square, about the neck pivot: pixels = pivot + scale * (X - NECK_PIVOT) @ rotation.T"""
-
-    rotation: np.ndarray  # (3, 3)
-    scale: float
-    pivot: np.ndarray  # (2,)
-
-    @classmethod
-    def of(cls, pose: HeadPose) -> Placement:
-        return cls(pose.rotation, pose.scale, pose.place(NECK_PIVOT)[:2])
-
-    def place(self, x: np.ndarray) -> np.ndarray:
-        """(..., 3) head-fixed -> (..., 2) pixels of the square."""
-        return self.pivot + self.scale * ((x - NECK_PIVOT) @ self.rotation[:2].T)
-
-
-def smoothstep(x: np.ndarray | np.floating | float) -> np.ndarray:
-    x = np.clip(x, 0, 1)
-    return x * x * (3 - 2 * x)
-
-
-def interpolate(
-    centers: np.ndarray, values: np.ndarray, at: np.ndarray, smoothing: float = 0.0
-) -> np.ndarray:
-    """(K, 2) centers with values (K, M) -> (G, M) at the points `at` (G, 2).
-
-    Radial basis r with an affine part; `smoothing` lets values differ a little rather than crease.
-    """
-    k = len(centers)
-    system = np.zeros((k + 3, k + 3))
-    system[:k, :k] = np.linalg.norm(centers[:, None] - centers[None], axis=-1) - smoothing * np.eye(k)
-    system[:k, k:] = np.column_stack([np.ones(k), centers])
-    system[k:, :k] = system[:k, k:].T
-    right = np.concatenate([values, np.zeros((3, values.shape[1]))])
-    weights = np.linalg.solve(system, right).astype(np.float32)
-    squared = (at**2).sum(1)[:, None] + (centers**2).sum(1)[None] - 2 * at @ centers.T
-    distance = np.sqrt(np.maximum(0, squared), dtype=np.float32)
-    return distance @ weights[:k] + np.column_stack([np.ones(len(at)), at]).astype(np.float32) @ weights[k:]
-
-
-def _behind(points: np.ndarray, others: np.ndarray, near: float, deeper: float) -> np.ndarray:
-    """(K, 3), (N, 3) -> (K,) whether some other point is at most `near` beside a point and `deeper` before it."""
-    apart = np.linalg.norm(points[:, None, :2] - others[None, :, :2], axis=-1)
-    return ((apart < near) & (points[:, None, 2] - others[None, :, 2] > deeper)).any(axis=1)
-
-
-def _normals(shape: np.ndarray) -> np.ndarray:
-    """(N, 3) points of the face -> (N, 3) outward normals, each of the plane through its nearest points."""
-    nearest = np.argsort(np.linalg.norm(shape[:, None] - shape[None], axis=-1), axis=1)[:, :12]
-    spread = shape[nearest] - shape[nearest].mean(axis=1, keepdims=True)
-    normal = np.linalg.svd(spread)[2][:, 2]
-    outward = ((shape - HEAD_MIDDLE) * normal).sum(axis=1)
-    return normal * np.sign(outward)[:, None]
+# of exp, that move the skin; lids and irises are drawn apart
+COLUMNS = np.arange(63).reshape(21, 3)[SKIN].ravel()
 
 
 class Field:
     """The forward fields of one source."""
 
-    def __init__(self, pose: HeadPose, shape: np.ndarray, size: int) -> None:
-        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured."""
+    def __init__(self, pose: HeadPose, shape: np.ndarray, size: int, alpha: np.ndarray | None) -> None:
+        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured. alpha: (size, size) the person's."""
         self.size, self.source = size, Placement.of(pose)
         self.step = max(1, size // NODES)  # pixels between nodes
         # Nodes lie in the middle of squares of `step` pixels, one square beyond the picture on each side: then
@@ -108,54 +43,15 @@ class Field:
         units = (self.pixels - pose.center[:2]) / pose.scale  # eye distances in the picture
         place = ((pose.place(shape)[:, :3] - pose.center) / pose.scale).astype(np.float64)
 
-        depth = self._depth(units, place, shape, pose)
-        x = np.concatenate([units, depth[..., None]], axis=-1)
-        self.x = (x @ pose.rotation).astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
-        self.follow = self._follow(units, pose, float(shape[152, 1]))
+        self.outline = head.Outline.of(alpha, pose)
+        depth = head.depth(units, place, shape, pose, self.outline)
+        x = np.concatenate([units, depth[..., None]], axis=-1) @ pose.rotation
+        self.x = x.astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
+        edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
+        self.turns, self.shifts = head.follows(
+            units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
+        )
         self._expression(units, place, shape, pose)
-
-    def _depth(self, units, place, shape, pose) -> np.ndarray:
-        """Depth of every node, eye distances: the mesh's on the face, the head's ellipsoid and the neck around it."""
-        angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-        ring = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        chin = shape[152, 1]
-        around = []
-        for radius, z in ((1.0, OUTLINE_DEPTH), (1.6, OUTLINE_DEPTH + 0.1), (2.6, OUTLINE_DEPTH + 0.1)):
-            p = ring * HEAD_RADII * radius + HEAD_CENTRE
-            p = p[p[:, 1] < 1.0 + (radius > 1.2)]
-            around.append(np.column_stack([p, np.full(len(p), z)]))
-        crown = [[x, -1.45, 0.25 + 0.5 * x * x] for x in (-0.8, -0.4, 0.0, 0.4, 0.8)]
-        neck = [[x, chin + y, 0.65 + 0.3 * x * x] for x in (-0.7, 0.0, 0.7) for y in (0.45, 1.2)]
-        anchors = np.concatenate([*around, crown, neck]) @ pose.rotation.T.astype(np.float64)
-        # What is turned away lies behind what is seen at the same place, and must not give it its depth.
-        face = np.arange(468)
-        facing = (_normals(shape[:468].astype(np.float64)) @ pose.rotation[2])[face] < AWAY
-        seen = place[face[facing]]
-        known = np.concatenate([seen, anchors[~_behind(anchors, seen, 0.2, 0.35)]])
-        _, unique = np.unique(known[:, :2].round(3), axis=0, return_index=True)
-        known = known[unique]
-        depth = interpolate(known[:, :2], known[:, 2:], units.reshape(-1, 2), smoothing=0.02)
-        return cv2.GaussianBlur(depth.reshape(self.nodes, self.nodes), (0, 0), 1.0)
-
-    def _follow(self, units, pose, chin: float) -> np.ndarray:
-        roll = np.arctan2(pose.rotation[1, 0], pose.rotation[0, 0])
-        c, s = np.cos(roll), np.sin(roll)
-        middle = (pose.rotation @ np.array([*HEAD_CENTRE, 0.5]))[:2]
-        level = (units - middle) @ np.array(
-            [[c, -s], [s, c]]
-        )  # the head's own up and across, from its middle
-        rho = np.linalg.norm(level / HEAD_RADII, axis=-1) + 1e-6
-        beyond = np.maximum(0, 1 - 1 / rho) * np.linalg.norm(
-            level, axis=-1
-        )  # eye distances outside the outline
-        edge = np.minimum(self.pixels, self.size - self.pixels).min(axis=-1) / pose.scale
-        edge = np.maximum(edge, 0)
-        # Far from the edge the head is followed whole; the last bit before the edge always rests.
-        follow = smoothstep(edge / (edge + 1.2 * beyond + 1e-6)) * smoothstep(edge / 0.25)
-        below = level[..., 1] + HEAD_CENTRE[1] - chin * pose.rotation[1, 1]
-        follow = follow * (1 - smoothstep((below - NECK[0]) / (NECK[1] - NECK[0])))
-        follow = cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0)
-        return (follow * (edge >= self.step / pose.scale))[..., None].astype(np.float32)
 
     def _expression(self, units, place, shape, pose) -> None:
         """Per node of the face's box: the linear map from offsets of the skin's points to its displacement."""
@@ -203,15 +99,16 @@ class Field:
     def forward(self, exp: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
         """exp: (21, 3) offsets from the picture's own expression -> upper, lower: displacements (N, N, 2), pixels."""
         turn = (placement.scale * placement.rotation[:2]).astype(np.float64)
-        rigid = _transform(self.x, np.column_stack([turn, placement.pivot]))
+        rigid = _transform(self.x, np.column_stack([turn, self.source.pivot]))
         rigid -= self.pixels
-        rigid *= self.follow
+        rigid *= self.turns
+        rigid += self.shifts * (placement.pivot - self.source.pivot).astype(np.float32)
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
         moved = _transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
-        rigid[self.box] += moved * self.follow[self.box]
+        rigid[self.box] += moved * self.turns[self.box]
         lower = rigid.copy()
         moved = _transform(np.einsum("hwjc,c->hwj", self.lower_maps, offsets), turn)
-        lower[self.mouth] += moved * self.follow[self.mouth]
+        lower[self.mouth] += moved * self.turns[self.mouth]
         return rigid, lower
 
     def backward(self, forward: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
@@ -265,8 +162,3 @@ def _iterate(forward: np.ndarray, nodes, start: np.ndarray | None, rounds: int) 
         back = np.float32(0.25) * back
         back += moved
     return back
-
-
-def warp(image: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """at (h, w, 2): where each pixel comes from -> (h, w, 3)."""
-    return np.asarray(cv2.remap(image, at, _NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

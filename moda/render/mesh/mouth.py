@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from moda.motion.explicit import LIPS
-from moda.render.mesh.field import Placement, smoothstep
+from moda.render.mesh.placing import Placement, smoothstep
 from moda.render.mesh.teeth import interior
 from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTER_LOWER, LIP_OUTER_UPPER
 

@@ -14,11 +14,13 @@ from moda.engine.parallel import ordered
 from moda.errors import ModaError
 from moda.face.source import HeadPose, Source
 from moda.motion import Motion
-from moda.motion.explicit import INDEX, LIPS, SPACE, rotation
+from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, UPPER_LIDS, rotation
 from moda.render.mesh.basis import dense
 from moda.render.mesh.eyes import Eye
-from moda.render.mesh.field import Field, Placement, warp
+from moda.render.mesh.field import Field
+from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
+from moda.render.mesh.placing import Placement, smoothstep, warp
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 SIDE = 5.4  # eye distances, the square's side: head and shoulders
 TIGHTEST = 4.2  # eye distances, where the picture is no larger
 EYE_LINE = 0.45  # of the side, where the eyes are
+
+WINK = 0.25  # part of the way that an eye shuts by itself; from twice that on both shut together
 
 _MIN_SIZE, _MAX_SIZE = 64, 2048
 
@@ -58,6 +62,16 @@ def narrowed(exp: np.ndarray, shape: np.ndarray) -> np.ndarray:
     return exp
 
 
+def together(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """(2,) lids' offsets -> the upper ones of eyes that shut in the same frame, where both are on their way.
+
+    Trackers see the far eye's lid late; one eye alone may wink.
+    """
+    closing = (upper - lower) / LID_APERTURE
+    both = smoothstep((closing.min() - WINK) / WINK)
+    return upper + both * (closing.max() - closing) * LID_APERTURE
+
+
 @dataclass(frozen=True)
 class PreparedMesh:
     """Everything about one source, computed once. See moda.render.Prepared."""
@@ -66,6 +80,7 @@ class PreparedMesh:
     motion: Motion
     crop: Crop
     image: np.ndarray  # (size, size, 3) uint8, the square as it is
+    layers: Layers
     shape: np.ndarray  # (478, 3) head-fixed, as pictured
     field: Field
     eyes: tuple[Eye, Eye]
@@ -110,13 +125,15 @@ class MeshRenderer:
             Eye(image, points, upper, lower, iris, ring, pose.scale)
             for (upper, lower), iris, ring in zip(EYES, (468, 473), IRIS_RINGS)
         )
+        alpha = matte(image, points, pose.scale)
         return PreparedMesh(
             identity=source.keypoints,
             motion=source.motion,
             crop=crop,
             image=image,
+            layers=part(image, alpha, pose.scale),
             shape=source.shape,
-            field=Field(pose, source.shape, self.size),
+            field=Field(pose, source.shape, self.size, alpha),
             eyes=(eyes[0], eyes[1]),
             mouth=Mouth(image, points, source.shape, source.motion.exp[0], Placement.of(pose)),
         )
@@ -137,19 +154,24 @@ class MeshRenderer:
         image = self._eyes(p, exp)
         upper, lower = p.field.forward(exp, placement)
         whole = slice(0, self.size), slice(0, self.size)
-        frame = warp(image, p.field.backward(upper, whole))
+        frame = p.layers.over(warp(image, p.field.backward(upper, whole)))
         points = placement.place(p.shape + dense(exp))
         jaw = p.mouth.box(points, placement)
-        below = warp(image, p.field.backward(lower, jaw))
-        return p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
+        below = p.layers.over(warp(image, p.field.backward(lower, jaw)), jaw)
+        frame = p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
+        frame[[0, -1]], frame[:, [0, -1]] = (
+            p.image[[0, -1]],
+            p.image[:, [0, -1]],
+        )  # where a fold reached the edge
+        return frame
 
     def _eyes(self, p: PreparedMesh, exp: np.ndarray) -> np.ndarray:
-        image = p.image
+        still = image = p.layers.person
         turn = p.field.source.rotation
-        for eye, side in zip(p.eyes, ("right", "left")):
-            upper, lower = exp[INDEX[f"lid_upper_{side}"], 1], exp[INDEX[f"lid_lower_{side}"], 1]
+        uppers, lowers = exp[UPPER_LIDS, 1], exp[LOWER_LIDS, 1]
+        for eye, side, upper, lower in zip(p.eyes, ("right", "left"), together(uppers, lowers), lowers):
             gaze = (turn @ exp[INDEX[f"iris_{side}"]])[:2]
-            drawn = image if image is not p.image else image.copy()
-            if eye.draw(drawn, float(upper), float(lower), gaze):
+            drawn = image if image is not still else image.copy()
+            if eye.draw(drawn[..., :3], float(upper), float(lower), gaze):
                 image = drawn
         return image

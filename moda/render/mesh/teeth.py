@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from moda.motion.explicit import INDEX
-from moda.render.mesh.field import Placement, smoothstep
+from moda.render.mesh.placing import Placement, smoothstep
 from moda.render.mesh.topology import EYES, LIP_INNER_LOWER, LIP_INNER_UPPER
 
 RES = 200  # texture pixels an eye distance
@@ -23,16 +23,18 @@ DARK = 0.45  # of white: an inside no brighter than this shows no teeth
 MOUTH_WIDTH = 0.78  # between the inner corners, for which the teeth below are drawn
 
 # From the middle outwards: width and edge height of each tooth (lower edge of upper teeth, upper edge of lower ones).
-UPPER_TEETH = [(0.132, 0.030), (0.104, 0.020), (0.108, 0.026), (0.090, 0.010), (0.075, 0.000), (0.07, -0.01)]
-LOWER_TEETH = [(0.082, 0.040), (0.088, 0.041), (0.098, 0.036), (0.090, 0.048), (0.080, 0.056), (0.07, 0.06)]
+UPPER_TEETH = [(0.132, 0.062), (0.104, 0.053), (0.108, 0.057), (0.090, 0.044), (0.075, 0.032), (0.07, 0.02)]
+LOWER_TEETH = [(0.082, 0.012), (0.088, 0.013), (0.098, 0.008), (0.090, 0.020), (0.080, 0.028), (0.07, 0.032)]
 JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
 
 TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
 GUM, TONGUE, THROAT = (
     np.array([0.66, 0.38, 0.36]),
     np.array([0.66, 0.34, 0.32]),
-    np.array([0.22, 0.085, 0.075]),
+    np.array([0.28, 0.11, 0.10]),
 )
+
+GRAIN = 0.03  # eye distances: what varies over a shorter way is a picture's grain
 
 # Shade between lips is lit by flesh: less of it in the red than in the blue.
 FLESH = np.array([0.7, 1.1, 1.2], dtype=np.float32)
@@ -40,13 +42,18 @@ FLESH = np.array([0.7, 1.1, 1.2], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Layer:
-    """rgba: (h, w, 4) float32, colour 0..255 already times alpha 0..1."""
+    """rgba: (h, w, 4) float32, color 0..255 already times alpha 0..1."""
 
     rgba: np.ndarray
 
     @classmethod
-    def of(cls, colour: np.ndarray, alpha: np.ndarray) -> Layer:
-        return cls(np.concatenate([colour * alpha[..., None], alpha[..., None]], axis=-1).astype(np.float32))
+    def of(cls, color: np.ndarray, alpha: np.ndarray) -> Layer:
+        return cls(np.concatenate([color * alpha[..., None], alpha[..., None]], axis=-1).astype(np.float32))
+
+    def grained(self, texture: np.ndarray) -> Layer:
+        """With (h, w) added to its brightness."""
+        color = self.rgba[..., :3] + (texture * self.rgba[..., 3])[..., None]
+        return Layer(np.concatenate([np.maximum(color, 0), self.rgba[..., 3:]], axis=-1))
 
 
 def light(image: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -79,10 +86,10 @@ def detail(image: np.ndarray, points: np.ndarray) -> float:
     """Pixels (a Gaussian's sigma) by which a drawn edge is softened to look like the portrait's own edges."""
     low, high = points[:468].min(0).astype(int), points[:468].max(0).astype(int)
     low, high = np.maximum(low, 0), np.minimum(high, image.shape[0])
-    grey = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    gray = cv2.cvtColor(image[low[1] : high[1], low[0] : high[0]], cv2.COLOR_RGB2GRAY).astype(np.float32)
     # An edge blurred by sigma loses most of what a small Gaussian takes away.
-    fine = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.0)).mean()
-    coarse = np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 4.0)).mean() + 1e-3
+    fine = np.abs(gray - cv2.GaussianBlur(gray, (0, 0), 1.0)).mean()
+    coarse = np.abs(gray - cv2.GaussianBlur(gray, (0, 0), 4.0)).mean() + 1e-3
     return float(np.clip(2.2 - 6.0 * fine / coarse, 0.9, 1.8))
 
 
@@ -96,7 +103,7 @@ def _row(teeth, sign: float, gum_at: float, white: np.ndarray, stretch: float, d
     """One jaw's teeth. sign: +1 they hang down, -1 they stand up. gum_at: how long a tooth is."""
     x, y = _canvas()
     x = np.abs(x) / stretch
-    colour = np.zeros((*x.shape, 3))
+    color = np.zeros((*x.shape, 3))
     alpha = np.zeros_like(x)
     start = 0.0
     soft = 0.006
@@ -114,25 +121,25 @@ def _row(teeth, sign: float, gum_at: float, white: np.ndarray, stretch: float, d
         shade = (rounding * glassy * far)[..., None]
         tooth = white * TOOTH * shade * (1 - gum) + white * GUM * far * gum
         take = cover > alpha
-        colour = np.where(take[..., None], tooth, colour)
+        color = np.where(take[..., None], tooth, color)
         alpha = np.maximum(alpha, cover)
         start += width
     # the gaps between teeth: a thin, soft dark line, not a hole
     filled = cv2.morphologyEx(alpha.astype(np.float32), cv2.MORPH_CLOSE, np.ones((1, 9)))
     gap = (filled - alpha)[..., None]
     spread = cv2.blur(alpha.astype(np.float32), (9, 9))[..., None]
-    base = cv2.blur(colour.astype(np.float32), (9, 9)) / np.maximum(spread, 0.05)
-    colour = np.where(alpha[..., None] > 0.02, colour, base)
-    colour = colour * (1 - gap) + base * 0.62 * gap
-    return Layer.of(colour, filled)
+    base = cv2.blur(color.astype(np.float32), (9, 9)) / np.maximum(spread, 0.05)
+    color = np.where(alpha[..., None] > 0.02, color, base)
+    color = color * (1 - gap) + base * 0.62 * gap
+    return Layer.of(color, filled)
 
 
 def _tongue(white: np.ndarray) -> Layer:
     x, y = _canvas()
-    top = -0.09 + 1.1 * x**2
+    top = -0.11 + 1.1 * x**2
     alpha = smoothstep((y - top) / 0.07) * smoothstep((0.40 - np.abs(x)) / 0.1)
     groove = 1 - 0.15 * np.exp(-((x / 0.025) ** 2))
-    shade = (0.42 + 0.58 * smoothstep((y - top) / 0.15)) * groove
+    shade = (0.6 + 0.45 * smoothstep((y - top) / 0.13)) * groove
     return Layer.of(white * TONGUE * shade[..., None], alpha)
 
 
@@ -210,16 +217,37 @@ class Interior:
         return inner
 
 
+def grain(image: np.ndarray, points: np.ndarray, unit: float) -> np.ndarray:
+    """(h, w) how a texture's brightness varies as the portrait's skin does: film's grain, a canvas, strokes of a brush."""
+    middle, reach = points[[205, 425]], 0.14 * unit
+    cheeks = []
+    for x, y in middle:
+        x0, y0 = int(max(0, x - reach)), int(max(0, y - reach))
+        part = image[y0 : int(y + reach), x0 : int(x + reach)]
+        if min(part.shape[:2]) >= 8:
+            level = part.astype(np.float32).mean(axis=-1)
+            cheeks.append(level - cv2.GaussianBlur(level, (0, 0), GRAIN * unit))
+    shape = _canvas()[0].shape
+    if not cheeks:
+        return np.zeros(shape, np.float32)
+    calm = min(cheeks, key=lambda part: float(part.std()))  # no shadow's or strand's edge
+    k = RES / unit
+    large = cv2.resize(calm, None, fx=k, fy=k, interpolation=cv2.INTER_LINEAR)
+    again = [-(-n // m) for n, m in zip(shape, large.shape)]
+    tiles = [np.flip(large, axis=1) if i % 2 else large for i in range(again[1])]
+    row = np.concatenate(tiles, axis=1)
+    whole = np.concatenate([np.flip(row, axis=0) if i % 2 else row for i in range(again[0])], axis=0)
+    return whole[: shape[0], : shape[1]]
+
+
 def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np.ndarray):
     """The upper teeth that a portrait shows between its parted lips, or None where it shows none.
 
-    back: (2, 3) texture pixels -> the square's. white: (3,) its light. -> colour (h, w, 3), alpha (h, w).
+    back: (2, 3) texture pixels -> the square's. white: (3,) its light. -> color (h, w, 3), alpha (h, w).
     """
     x, y = _canvas()
     size = x.shape[::-1]
-    colour = cv2.warpAffine(image, back, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP).astype(
-        np.float32
-    )
+    color = cv2.warpAffine(image, back, size, flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP).astype(np.float32)
     turn, shift = np.linalg.inv(back[:, :2]), back[:, 2]
     upper, lower = ((points[c] - shift) @ turn.T for c in (LIP_INNER_UPPER, LIP_INNER_LOWER))
     at = np.arange(size[0])
@@ -228,14 +256,14 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np
     within = (rows > top) & (rows < bottom) & (at > upper[0, 0]) & (at < upper[-1, 0])
     if within.sum() < 100:
         return None
-    # Teeth are bright and grey, lips red: the lowest bright grey pixel of a column is its edge.
-    grey = colour.mean(axis=-1)
-    red = (colour[..., 0] - colour[..., 1:].mean(axis=-1)) / (grey + 1)
-    bright = np.percentile(grey[within], 90)
+    # Teeth are bright and gray, lips red: the lowest bright gray pixel of a column is its edge.
+    gray = color.mean(axis=-1)
+    red = (color[..., 0] - color[..., 1:].mean(axis=-1)) / (gray + 1)
+    bright = np.percentile(gray[within], 90)
     if bright < DARK * white.mean():
         return None
     teeth = (
-        within & (grey > 0.6 * bright) & (red < np.percentile(red[within & (grey > 0.8 * bright)], 75) + 0.12)
+        within & (gray > 0.6 * bright) & (red < np.percentile(red[within & (gray > 0.8 * bright)], 75) + 0.12)
     )
     toothed = cv2.blur(teeth.any(axis=0).astype(np.float32)[None], (9, 1))[0]
     edge = np.where(teeth.any(axis=0), np.where(teeth, rows, 0).max(axis=0) + 2, top + 0.75 * (bottom - top))
@@ -246,8 +274,8 @@ def own_teeth(image: np.ndarray, points: np.ndarray, back: np.ndarray, white: np
     # A lip that rises further than in the picture shows more of the same.
     seen = np.maximum(rows, np.minimum(top + 3, edge)).astype(np.float32)
     x = np.broadcast_to(at.astype(np.float32), seen.shape)
-    colour = np.asarray(cv2.remap(colour, np.ascontiguousarray(x), seen, cv2.INTER_LINEAR), dtype=np.float32)
-    return colour, alpha
+    color = np.asarray(cv2.remap(color, np.ascontiguousarray(x), seen, cv2.INTER_LINEAR), dtype=np.float32)
+    return color, alpha
 
 
 def interior(image, points, shape, exp, placement: Placement) -> Interior:
@@ -257,15 +285,24 @@ def interior(image, points, shape, exp, placement: Placement) -> Interior:
     stretch = float(np.clip(np.linalg.norm(corners[1] - corners[0]) / MOUTH_WIDTH, 0.75, 1.3))
     rest = (shape[13] - exp[INDEX["lip_upper_inner"]] + shape[14] - exp[INDEX["lip_lower_inner"]]) / 2
     origin = np.array([corners[:, 0].mean(), rest[1], rest[2] + BEHIND], dtype=np.float64)
+    texture = grain(image, points, placement.scale)
     parted = bool(np.linalg.norm(shape[14] - shape[13]) > OWN_TEETH)
     own = own_teeth(image, points, texture_affine(origin, placement), white) if parted else None
     if own:
-        colour, alpha = own
-        white = np.percentile(colour[alpha > 0.9 * alpha.max()], 80, axis=0) / TOOTH
-        upper = Layer.of(colour, alpha)
+        color, alpha = own
+        white = np.percentile(color[alpha > 0.9 * alpha.max()], 80, axis=0) / TOOTH
+        upper = Layer.of(color, alpha)
     else:
         upper = _row(UPPER_TEETH, 1.0, 0.17, white, stretch, 0.94)
-    lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80)
+        upper = upper.grained(texture)
+    lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80).grained(texture)
     return Interior(
-        upper, lower, _tongue(white), origin, white, detail(image, points), own is not None, parted
+        upper,
+        lower,
+        _tongue(white).grained(texture),
+        origin,
+        white,
+        detail(image, points),
+        own is not None,
+        parted,
     )
