@@ -95,7 +95,7 @@ def test_names_and_folders(converted, tmp_path, monkeypatch):
     assert weights.resolve(converted) == converted
     with pytest.raises(ModaError, match="moda weights download official"):
         weights.resolve("official")
-    with pytest.raises(ModaError, match="neither embedded nor official nor a folder"):
+    with pytest.raises(ModaError, match="neither embedded nor moditalker nor official nor a folder"):
         weights.resolve("ofical")
     with pytest.raises(ModaError, match=r"no config\.json"):
         weights.resolve(tmp_path)
