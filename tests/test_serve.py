@@ -467,6 +467,10 @@ def test_bad_requests_are_told(server, method, path, options, status):
         '{"type": "session.update", "session": {"gaze": [1]}}',
         '{"type": "session.update", "session": {"gaze": 5}}',
         '{"type": "session.update", "session": {"gaze": null}}',
+        '{"type": "timeline.direct"}',
+        '{"type": "timeline.direct", "events": []}',
+        '{"type": "timeline.direct", "events": [{"at": 0}]}',
+        '{"type": "timeline.direct", "events": [{"at": 0, "emotion": "bored"}]}',
         "[" * 5000,
         '{"type": "text.say", "text": ""}',
         '{"type": "text.say", "text": "hello"}',
@@ -596,3 +600,16 @@ def test_beyond_this_machine_a_token_is_made():
 
     assert loopback("127.0.0.1") and loopback("localhost") and loopback("::1")
     assert not loopback("0.0.0.0") and not loopback("192.168.1.4") and not loopback("example.org")
+
+
+def test_a_timelines_events_reach_the_face(server):
+    with server.socket(portrait=server.hub.own) as socket:
+        socket.recv()
+        socket.send('{"type": "timeline.direct", "events": [{"at": 0, "length": 2, "head": {"yaw": 20}}]}')
+        pictures = []
+        while len(pictures) < 40:
+            answer = socket.recv(timeout=10)
+            if isinstance(answer, bytes):
+                pictures.append(answer)
+            else:
+                assert json.loads(answer) == {"type": "timeline.directed", "events": 1}

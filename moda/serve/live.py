@@ -19,6 +19,7 @@ import numpy as np
 from moda.constants import FPS
 from moda.engine.session import Frame, Session
 from moda.errors import ModaError
+from moda.motion.timeline import Timeline
 
 AHEAD = 4  # frames made before they are due
 HOP = 4  # frames of sound pushed at once
@@ -83,6 +84,7 @@ class LiveSession:
         self._came: float | None = None  # when the first sound of the utterance came
         self._stop_at: float | None = None  # when an interrupt was wished for
         self._changes: dict = {}
+        self._directions: list[Timeline] = []
         self._closing = self._finish = False
         self._made: deque[Frame] = deque()
         self._after: Event | None = None  # to be told once the last frame made was shown
@@ -137,6 +139,12 @@ class LiveSession:
         changed(Settings(), **settings)
         with self._wake:
             self._changes |= settings
+            self.touched = self._clock.now()
+
+    def direct(self, timeline: Timeline) -> None:
+        """Events whose times count from the next frame that is made."""
+        with self._wake:
+            self._directions.append(timeline)
             self.touched = self._clock.now()
 
     def close(self, finish: bool = False, timeout: float = 8.0) -> None:
@@ -203,12 +211,15 @@ class LiveSession:
     def _wishes(self) -> None:
         with self._wake:
             changes, self._changes = self._changes, {}
+            directions, self._directions = self._directions, []
             stop, self._stop_at = self._stop_at, None
             while self._sound and self._sound[0] is None and not self._speaking:
                 self._sound.popleft()  # the end of nothing
             begins = not self._speaking and not self._after and self._samples and self._ready()
         if changes:
             self.session.set(**changes)
+        for timeline in directions:
+            self.session.direct(timeline)
         if stop is not None:
             speaking, self._speaking, self._starved, self._came = self._speaking, False, None, None
             self._made.clear()

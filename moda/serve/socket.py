@@ -28,8 +28,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from moda.engine.capacity import Full
 from moda.engine.session import Frame
 from moda.errors import ModaError
+from moda.motion.timeline import Event as TimelineEvent
+from moda.motion.timeline import Timeline
 from moda.serve.hub import Refused
 from moda.serve.live import Event, LiveSession
+from moda.validation import from_dict
 
 if TYPE_CHECKING:
     from moda.serve.hub import Hub
@@ -38,6 +41,7 @@ log = logging.getLogger("moda.serve")
 
 QUALITY = 85  # of JPEG
 QUEUE = 50  # frames that wait for a slow reader; then pictures are left out, never sound
+MAX_EVENTS = 100  # of a timeline's, a message
 SETTINGS = ("emotion", "pose", "lips", "blink", "gaze")
 NAMES = {
     "started": "response.created",
@@ -167,6 +171,12 @@ class Control:
                 self.hub.head.description.generator.config.emotion(settings["emotion"])
             self.live.change(**settings)
             return {"type": "session.updated", "session": settings}
+        elif kind == "timeline.direct":
+            events = message.get("events")
+            if not isinstance(events, list) or not 0 < len(events) <= MAX_EVENTS:
+                raise Refused(400, f"events must be an array of 1 to {MAX_EVENTS}")
+            self.live.direct(Timeline(tuple(from_dict(TimelineEvent, value, "events") for value in events)))
+            return {"type": "timeline.directed", "events": len(events)}
         elif kind == "text.say":
             said = message.get("text")
             if not isinstance(said, str) or not said.strip() or len(said) > 10_000:

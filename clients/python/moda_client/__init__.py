@@ -70,6 +70,10 @@ class Session:
         """emotion, pose, lips, blink, gaze."""
         await self.send("session.update", session=settings)
 
+    async def direct(self, *events: dict) -> None:
+        """Events of a timeline, their times from now: {"at": 0, "length": 1, "head": {"yaw": 8}}."""
+        await self.send("timeline.direct", events=events)
+
     async def send(self, kind: str, **values: object) -> None:
         await self._socket.send(json.dumps({"type": kind, **values}))
 
