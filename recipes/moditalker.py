@@ -5,7 +5,8 @@ MToV and by the embedded lips; PSNR and SSIM of the mouth's square against the v
 at the seams of its runs against those inside. The sheet: the video, MToV, the embedded lips.
 `python -m recipes.moditalker assemble RUNS --model FOLDER`: the folder of the finished runs (of configs/moditalker) -> a
 model's folder.
-`python -m recipes.moditalker seams SPEECH... --model FOLDER`: steps of AToM's lips at its windows' seams against inside.
+`python -m recipes.moditalker seams SPEECH... --model FOLDER`: steps of AToM's lips where its windows meet (from the frame
+before they overlap to the one after) against elsewhere, and the largest of these steps.
 """
 
 from __future__ import annotations
@@ -127,11 +128,15 @@ def lip_seams(options: argparse.Namespace) -> None:
         motion = join(list(generator.stream(features, identity, start, seed=0)))
         steps = np.abs(np.diff(motion.exp[:, list(SPACE.groups["mouth"])], axis=0)).mean(axis=(1, 2))
         seam = np.zeros(len(steps), bool)
-        seam[config.frames - 1 :: config.hop] = True  # type: ignore[attr-defined]
+        for first in range(config.hop, len(steps), config.hop):  # type: ignore[attr-defined]
+            seam[first - 1 : first + config.frames - config.hop] = True  # type: ignore[attr-defined]
         at.append(steps[seam])
         inside.append(steps[~seam])
     a, b = np.concatenate(at), np.concatenate(inside)
-    print(f"{len(a)} seams: steps {a.mean():.5f} at them, {b.mean():.5f} inside: {a.mean() / b.mean():.3f}")
+    width = config.frames - config.hop + 1  # type: ignore[attr-defined]
+    place = a[: len(a) // width * width].reshape(-1, width).mean(axis=0) if len(a) >= width else a
+    print(f"{len(a)} steps at seams: {a.mean():.5f}, {b.mean():.5f} elsewhere: {a.mean() / b.mean():.3f}")
+    print("by place in the seam, of those elsewhere: " + " ".join(f"{v:.2f}" for v in place / b.mean()))
 
 
 def assemble(options: argparse.Namespace) -> None:

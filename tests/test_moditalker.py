@@ -155,7 +155,8 @@ def test_seeds(atom):
 def test_windows_as_one_batch(atom):
     """Window by window, as it runs here, equals all windows as a batch, each bound to the one before at every step."""
     from moda.diffusion import ddim, from_data
-    from moda.generator.atom.generator import face_condition
+    from moda.generator.atom.generator import BOUND, face_condition
+    from moda.generator.offline import fuse
 
     config, count = atom.config, 3
     frames = config.frames + (count - 1) * config.hop
@@ -177,14 +178,19 @@ def test_windows_as_one_batch(atom):
             a, b = atom.model(x, at, null), atom.model(x, at, known)
             return a + config.guidance * (b - a)
 
+        done = iter(range(config.steps))
+
         def bind(x: torch.Tensor) -> torch.Tensor:
-            for k in range(1, count):
+            bound = next(done) < int(BOUND * config.steps)
+            for k in range(1, count if bound else 1):
                 x[k, : config.frames - config.hop] = x[k - 1, config.hop :]
             return x
 
         estimate = from_data(network, atom.schedule, config.bound)
         *_, x = ddim(estimate, atom.schedule, next(drawn), pairs, lambda: next(drawn), config.eta, bind)
-    whole = np.concatenate([x[0].numpy(), *[row[config.frames - config.hop :].numpy() for row in x[1:]]])
+    whole, ends = x[0].numpy(), config.frames - config.hop
+    for row in x[1:].numpy():
+        whole = np.concatenate([whole[:-ends], fuse(whole[-ends:], row[:ends]), row[ends:]])
     ours = join(list(atom.stream([sound], neutral(), Motion.still(1, "landmarks68"), seed=9)))
     assert np.allclose(centimeters(ours.exp).reshape(frames, -1), whole, atol=1e-4)
 

@@ -21,7 +21,7 @@ Driving = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    for command in (batch, export, stream_curves, verify):
+    for command in (batch, export, stream_curves, export_model, verify):
         app.command()(command)
 
 
@@ -88,6 +88,21 @@ def stream_curves(
     motion = _explicit_motion(given_driving(driving))
     with progress("Sending") as report:
         play(motion, sender, report)
+
+
+def export_model(
+    name: Annotated[str, typer.Argument(help="embedded, official, or a model's folder.")],
+    folder: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")],
+    check: Annotated[bool, typer.Option("--check", help="Compare each with torch.")] = False,
+) -> None:
+    """A model's networks as ONNX, for runtimes without torch."""
+    from moda.interchange.networks import export as write
+    from moda.weights import resolve
+    from moda.weights.description import Description
+
+    found = resolve(name)
+    for network, error in write(found, Description.read(found), folder, check):
+        print(f"{network}: {error:.1e} of its numbers' size away from torch")
 
 
 def verify(file: Annotated[Path, typer.Argument(help="Any picture, sound or video.")]) -> None:

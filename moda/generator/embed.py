@@ -23,9 +23,15 @@ def sinusoid(time: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """As `_rope_table`; made anew for a graph that is exported, whose tensors must not be kept."""
+    make = _rope_table.__wrapped__ if torch.compiler.is_compiling() else _rope_table
+    return make(frames, head_dim, device)
+
+
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # kept for whoever comes next, who may be training
-def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """cos and sin, (frames, 1, head_dim) float32: channels 2i and 2i+1 turn at 256^(-2i/head_dim)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
     angles = torch.arange(frames, dtype=torch.float32)[:, None, None] * ROPE_BASE**-exponents
@@ -38,7 +44,10 @@ def rotate(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
     if rope is None:
         return x
     cos, sin = rope
-    if x.device.type == "cpu" and x.dtype == torch.float32:  # as complex numbers: one pass instead of six
+    plain = torch.compiler.is_compiling()  # other runtimes know no complex numbers
+    if (
+        x.device.type == "cpu" and x.dtype == torch.float32 and not plain
+    ):  # as complex numbers: one pass instead of six
         turn = torch.complex(cos[..., ::2], sin[..., ::2])
         return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
     turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)

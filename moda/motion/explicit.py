@@ -78,6 +78,10 @@ FREE, REACH = 0.25, 0.5
 BLINK = (0.35, 0.6)
 UPPER_SHARE = 0.9
 
+# A timeline's emotions are this much of the shapes that the generator learned beside speech: held for a moment, they
+# have to be seen at once.
+CLEARLY = 1.7
+
 EYE_RADIUS = 0.19  # eye distances: 12 of 63 mm
 
 EYE_RIGHT = (33, 133)  # outer and inner corner, landmarks
@@ -204,7 +208,7 @@ class ExplicitSpace(Space):
     def emotion(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         from moda.motion import emotions
 
-        frame = emotions.offset(name)
+        frame = CLEARLY * emotions.offset(name)
         return frame[: 3 * self.keypoints].reshape(self.keypoints, 3), frame[-3:]
 
     def look(self, motion: Motion, right: Gain, up: Gain, own: Gain = 1.0) -> Motion:

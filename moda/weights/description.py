@@ -21,12 +21,17 @@ from moda.render.triplane.config import VideoConfig
 if TYPE_CHECKING:
     from moda.audio.encoder import Encoder as AnyEncoder
     from moda.generator import AnyGenerator
+    from moda.interchange.networks import Network
     from moda.render import Renderer as AnyRenderer
     from moda.render import Repainter
 
 
 class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def networks(self, folder: Path) -> list[Network]:
+        """What of it can be exported: moda.interchange.networks."""
+        return []
 
 
 class SpeechEncoder(Part):
@@ -41,6 +46,12 @@ class SpeechEncoder(Part):
         folder = EMBEDDED if self.source == "embedded" else folder
         return SpeechEncoder.load(folder)  # small enough that a processor is the better place for it
 
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.audio.speech import EMBEDDED, SpeechEncoder
+        from moda.interchange.networks import speech
+
+        return speech(SpeechEncoder.load(EMBEDDED if self.source == "embedded" else folder).net)
+
 
 class HubertEncoder(Part):
     """HuBERT or wav2vec2 in the folder hubert/, in transformers' layout."""
@@ -53,6 +64,12 @@ class HubertEncoder(Part):
         from moda.audio.hubert import HubertEncoder
 
         return HubertEncoder.load(folder / "hubert", device, self.pre_emphasis, self.rest_frames)
+
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.audio.hubert import HubertEncoder
+        from moda.interchange.networks import hubert
+
+        return hubert(HubertEncoder.load(folder / "hubert").model)
 
 
 class Hubert50Encoder(Part):
@@ -92,6 +109,12 @@ class MotionGenerator(Part):
         from moda.weights.load import load_generator
 
         return load_generator(folder, self, device, precision)
+
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.interchange.networks import velocity
+        from moda.weights.load import load_transformer
+
+        return velocity(load_transformer(folder, self))
 
 
 class LandmarkGenerator(Part):
@@ -150,6 +173,12 @@ class LivePortraitRenderer(RendererPart):
 
         precision = "float32" if precision == "int8" else precision
         return LivePortraitRenderer.load(folder / "liveportrait", device, precision)
+
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.interchange.networks import liveportrait
+        from moda.render.liveportrait.renderer import LivePortraitRenderer
+
+        return liveportrait(LivePortraitRenderer.load(folder / "liveportrait", fast=False))
 
 
 class TriplaneRenderer(RendererPart):

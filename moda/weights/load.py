@@ -73,6 +73,18 @@ def strict_load(module: nn.Module, tensors: Mapping[str, Tensor], who: str) -> N
     module.load_state_dict(copies, assign=True)
 
 
+def load_transformer(folder: Path, part: MotionGenerator) -> MotionTransformer:
+    """Its network alone, in float32. Errors: as `load_generator`."""
+    import torch
+
+    from moda.generator.model import MotionTransformer
+
+    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
+        model = MotionTransformer(part.config)
+    strict_load(model, read_tensors(folder / "generator.safetensors"), str(folder / "generator.safetensors"))
+    return model.requires_grad_(False)
+
+
 def load_generator(folder: Path, part: MotionGenerator, device: str, precision: str) -> Generator:
     """The generator of a model folder.
 
@@ -82,16 +94,13 @@ def load_generator(folder: Path, part: MotionGenerator, device: str, precision: 
     import torch
 
     from moda.generator.generator import Generator
-    from moda.generator.model import MotionTransformer
     from moda.generator.products import pack, quantize
     from moda.generator.statistics import Statistics
 
     if precision == "int8" and device != "cpu":
         raise ModaError(f"int8 works on the CPU alone, but the device is {device!r}")
     statistics = Statistics(np.array(part.mean), np.array(part.std))
-    with torch.device("meta"):  # no memory and no time for weights that are replaced at once
-        model = MotionTransformer(part.config)
-    strict_load(model, read_tensors(folder / "generator.safetensors"), str(folder / "generator.safetensors"))
+    model = load_transformer(folder, part)
     if precision == "int8":
         quantize(model)
     else:

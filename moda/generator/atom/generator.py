@@ -1,8 +1,9 @@
 """Speech features in, landmark motion out: AToM's sampler, over sound of any length.
 
-Windows of F frames start every `hop`. After each step of the solver a window's beginning is overwritten with the end of
-the window before, as that was after the same step; so all windows could be one batch, and each can also follow the last
-one with nothing kept but that one's ends. Source: MoDiTalker (arXiv 2403.19144), the routine meant for long sound.
+Windows of F frames start every `hop`. After each of the first steps of the solver a window's beginning is overwritten with
+the end of the window before, as that was after the same step; so all windows could be one batch, and each can also follow
+the last one with nothing kept but that one's ends. Where two windows' data meet, the one becomes the other. Source:
+MoDiTalker (arXiv 2403.19144), the routine meant for long sound, which binds after every step: that left jumps.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from moda.errors import ModaError
 from moda.face.pose import canonical
 from moda.generator.atom.config import AtomConfig
 from moda.generator.atom.model import MotionDecoder
+from moda.generator.offline import fuse
 from moda.motion import Motion, Space, join
 from moda.motion.landmarks68 import LANDMARK_OF, centimeters, eye_distances
 
 if TYPE_CHECKING:
     from moda.bench.timing import Row
+
+
+BOUND = 0.5  # of the steps, the first ones: so long a window is bound to the one before
 
 
 def face_condition(neutral: np.ndarray) -> np.ndarray:
@@ -118,8 +123,8 @@ class AtomStream:
         self._pairs = generator.schedule.grid(steps)
         config = generator.config
         self._held = np.zeros((0, config.audio_tokens, config.audio_width), np.float32)
-        self._before: list[Tensor] = []  # the last window's end, after every step
-        self._given = 0  # of the frames that the held features begin with
+        self._before: list[Tensor] = []  # the last window's end, after every step that binds
+        self._tail = np.zeros((0, config.numbers), np.float32)  # its data, which the next window's meets
 
     def push(self, features: np.ndarray) -> Motion:
         """(n, tokens, width) -> the frames that are final now, which may be none. Errors: ModaError for another shape."""
@@ -132,18 +137,19 @@ class AtomStream:
         self._held = np.concatenate([self._held, features.astype(np.float32)])
         made = [self._motion(np.zeros((0, config.numbers), np.float32))]
         while len(self._held) >= config.frames:
-            made.append(self._motion(self._window(self._held[: config.frames])[self._given :]))
-            self._held, self._given = self._held[config.hop :], config.frames - config.hop
+            window = self._window(self._held[: config.frames])
+            made.append(self._motion(window[: config.hop]))
+            self._held, self._tail = self._held[config.hop :], window[config.hop :]
         return join(made)
 
     def flush(self) -> Motion:
         """The sound's end: its remaining frames. The last window is filled up with the last feature."""
         config, real = self._generator.config, len(self._held)
-        if real <= self._given:
-            return self._motion(np.zeros((0, config.numbers), np.float32))
-        filled = np.concatenate([self._held, np.repeat(self._held[-1:], config.frames - real, axis=0)])
-        out = self._window(filled)[self._given : real]
-        self._held, self._given, self._before = self._held[:0], 0, []
+        out = self._tail
+        if real > len(self._tail):
+            filled = np.concatenate([self._held, np.repeat(self._held[-1:], config.frames - real, axis=0)])
+            out = self._window(filled)[:real]
+        self._held, self._tail, self._before = self._held[:0], self._tail[:0], []
         return self._motion(out)
 
     def set_emotion(self, name: str | None) -> None:
@@ -177,13 +183,17 @@ class AtomStream:
             last = next(before, None)
             if last is not None:
                 x = torch.cat([last, x[:, ends:]], dim=1)
-            self._before.append(x[:, config.hop :])
+            if len(self._before) < int(BOUND * len(self._pairs)):
+                self._before.append(x[:, config.hop :])
             return x
 
         schedule = self._generator.schedule
         estimate = from_data(network, schedule, config.bound)
         *_, x = ddim(estimate, schedule, draw(), self._pairs, draw, config.eta, bind)
-        return x[0].cpu().numpy()
+        out = x[0].cpu().numpy().copy()
+        n = len(self._tail)
+        out[:n] = fuse(self._tail, out[:n])
+        return out
 
     def _motion(self, numbers: np.ndarray) -> Motion:
         """(T, 204) -> Motion with the start's pose."""

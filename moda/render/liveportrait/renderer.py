@@ -78,23 +78,28 @@ class LivePortraitRenderer:
 
     @classmethod
     def load(
-        cls, folder: str | os.PathLike, device: str = "cpu", precision: str | None = None
+        cls,
+        folder: str | os.PathLike,
+        device: str = "cpu",
+        precision: str | None = None,
+        fast: bool | None = None,
     ) -> LivePortraitRenderer:
         """folder: LivePortrait's files as published or as `moda weights convert` leaves them.
 
         precision: of the heavy networks, one of PRECISIONS: float16 on a CUDA device, as the published code has
         it, and float32 elsewhere unless given. Keypoints and the places sampled stay float32.
+        fast: convolutions by tiles, see Reader; on a CPU in float32 unless given.
         Raises ModaError: a file or a key is missing, left over or misshapen.
         """
         precision = precision or ("float16" if torch.device(device).type == "cuda" else "float32")
         if precision not in PRECISIONS:
             raise ModaError(f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}")
         dtype = PRECISIONS[precision]
-        fast = torch.device(device).type == "cpu" and dtype == torch.float32
+        by_tiles = torch.device(device).type == "cpu" and dtype == torch.float32 if fast is None else fast
 
         def reader(name: str) -> Reader:
             path, tensors = read_network(Path(folder), name)
-            return Reader(str(path), tensors, device, torch.float32 if name in EXACT else dtype, fast)
+            return Reader(str(path), tensors, device, torch.float32 if name in EXACT else dtype, by_tiles)
 
         return cls(reader)
 

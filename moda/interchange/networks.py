@@ -1,0 +1,227 @@
+"""Every network of a model as ONNX, for those who run it without torch; checked against torch.
+
+Graphs have no loops: the sampler's steps, the stream's state, the warping's source stay in the caller's hands, as
+examples/onnx_generate.py shows. Shapes are those of a segment, a picture, a frame; only the encoder's length is free.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moda.errors import ModaError
+from moda.media.files import whole
+
+if TYPE_CHECKING:
+    from moda.audio.speech_net import SpeechNet
+    from moda.generator.model import MotionTransformer
+    from moda.render.liveportrait.renderer import LivePortraitRenderer
+    from moda.weights.description import Description
+
+OPSET = 20  # the first whose GridSample takes volumes
+TOLERANCE = 1e-3  # of the size of a network's numbers
+
+
+@dataclass
+class Network:
+    """name: of the file; module: what is computed; inputs: by name, of the shapes it is exported for; outputs: names.
+
+    free: input -> its axis whose length may change.
+    """
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+    free: dict[str, int] = field(default_factory=dict)
+
+
+class _Called(nn.Module):
+    """A function as a module, as the exporter wants it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+class _Warped(_Called):
+    def forward(self, volume: Tensor, source: Tensor, driving: Tensor) -> Any:  # type: ignore[override]
+        return self.function(volume, source, driving)
+
+
+def _randn(*shape: int, scale: float = 1.0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))) * scale
+
+
+def velocity(model: MotionTransformer) -> list[Network]:
+    """One step of the flow: moda.generator.model.MotionTransformer.forward for one segment."""
+    c = model.config
+    inputs = {
+        "motion": _randn(1, c.segment, 2 * c.motion_dim),
+        "time": torch.tensor([437.0]),
+        "audio": _randn(1, c.segment, c.audio_layers, c.audio_width),
+        "emotion": torch.tensor([c.no_emotion]),
+        "identity": _randn(1, c.identity_dim),
+    }
+    return [Network("velocity", model.eval(), inputs, ("velocity",))]
+
+
+def speech(net: SpeechNet) -> list[Network]:
+    """Log-mel with its context to what the network tells; the free length is 4 (behind + T + ahead)."""
+    behind, ahead = net.config.context
+
+    def told(mel: Tensor) -> tuple[Tensor, ...]:
+        heard = net(mel)
+        return heard.directions, heard.lips, heard.jaw, heard.voice, heard.phones
+
+    mel = _randn(1, 4 * (behind + 10 + ahead), 80)
+    return [
+        Network(
+            "encoder",
+            _Called(told),
+            {"mel": mel},
+            ("directions", "lips", "jaw", "voice", "phones"),
+            {"mel": 1},
+        )
+    ]
+
+
+def hubert(model: Any) -> list[Network]:
+    """Sound of 16 kHz to the hidden states after each layer, 50 a second."""
+
+    def states(wave: Tensor) -> Tensor:
+        return torch.stack(model(wave, output_hidden_states=True).hidden_states[1:], dim=2)
+
+    return [
+        Network("encoder", _Called(states), {"wave": _randn(1, 16_000, scale=0.1)}, ("states",), {"wave": 1})
+    ]
+
+
+def liveportrait(renderer: LivePortraitRenderer) -> list[Network]:
+    """F (picture), M (picture), W (source and driving keypoints), G (features): the renderer's own methods."""
+    from moda.render.liveportrait.warping import WarpSource
+
+    renderer_warp = renderer.warping
+    call = {name: type(part).__call__.__wrapped__ for name, part in _parts(renderer).items()}  # type: ignore[attr-defined]
+    parts = _parts(renderer)
+    picture = torch.rand((1, 256, 256, 3), generator=torch.Generator().manual_seed(0))
+    points = _randn(21, 3, scale=0.4).clamp(-0.95, 0.95)
+    with torch.no_grad():
+        volume = call["F"](parts["F"], picture).clone()
+        volume = volume[0] if volume.dim() == 5 else volume
+
+    prepare = type(renderer_warp).prepare.__wrapped__  # type: ignore[attr-defined]
+
+    def warp(volume: Tensor, source: Tensor, driving: Tensor) -> Tensor:
+        prepared: WarpSource = prepare(renderer_warp, volume, source)
+        return call["W"](renderer_warp, prepared, driving)
+
+    with torch.no_grad():
+        features = warp(volume, points, points[None]).clone()
+    heads = tuple(call["M"](parts["M"], picture))
+    return [
+        Network("F", _Called(lambda x: call["F"](parts["F"], x)), {"picture": picture}, ("volume",)),
+        Network(
+            "M", _Called(lambda x: tuple(call["M"](parts["M"], x).values())), {"picture": picture}, heads
+        ),
+        Network(
+            "W",
+            _Warped(warp),
+            {"volume": volume, "source": points, "driving": points[None] + _randn(1, 21, 3, scale=0.05)},
+            ("features",),
+        ),
+        Network("G", _Called(lambda x: call["G"](parts["G"], x)), {"features": features}, ("frame",)),
+    ]
+
+
+def _parts(renderer: LivePortraitRenderer) -> dict[str, Any]:
+    return {
+        "F": renderer.appearance,
+        "M": renderer.extractor,
+        "W": renderer.warping,
+        "G": renderer.decoder,
+    }
+
+
+def export(
+    folder: Path, description: Description, output: Path, check: bool = False
+) -> list[tuple[str, float]]:
+    """Write <network>.onnx, config.json and statistics of a model's folder -> (network, error) of each, if checked.
+
+    error: the largest difference from torch over the root mean square of torch's numbers.
+    Errors: ModaError without the extra, or for an error above TOLERANCE.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise ModaError("export needs onnx: pip install 'moda-talkinghead[export]'") from error
+    del onnx, onnxruntime
+    networks = [
+        network
+        for part in (description.encoder, description.generator, description.renderer)
+        for network in part.networks(folder)
+    ]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModaError(f"cannot write the folder {output}: {error.strerror or error}") from error
+    found = []
+    for network in networks:
+        path = output / f"{network.name}.onnx"
+        write(network, path)
+        if check:
+            found.append((network.name, difference(network, path)))
+            if found[-1][1] > TOLERANCE:
+                raise ModaError(f"{path} differs from torch by {found[-1][1]:.2g} of its numbers")
+    with whole(output / "config.json") as part:
+        part.write_text(json.dumps(json.loads((folder / "config.json").read_text()), indent=1) + "\n")
+    return found
+
+
+def write(network: Network, path: Path) -> Path:
+    free = {axis: torch.export.Dim("length") for axis in network.free.values()}
+    shapes = tuple(
+        {network.free[name]: free[network.free[name]]} if name in network.free else None
+        for name in network.inputs
+    )
+    with whole(path) as part, torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.module, tuple(network.inputs.values()), input_names=list(network.inputs),
+            output_names=list(network.outputs), dynamic_shapes=shapes if free else None, opset_version=OPSET,
+            dynamo=True, verbose=False,
+        )  # fmt: skip
+        assert program is not None
+        program.save(str(part), external_data=False)
+    return path
+
+
+def difference(network: Network, path: Path) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted_inputs = {one.name for one in session.get_inputs()}
+    given = {name: tensor.numpy() for name, tensor in network.inputs.items() if name in wanted_inputs}
+    found: Sequence[np.ndarray] = session.run(list(network.outputs), given)
+    with torch.no_grad():
+        expected = network.module(*network.inputs.values())
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    errors = []
+    for a, b in zip(found, expected):
+        wanted = b.numpy().astype(np.float64)
+        errors.append(float(np.abs(a - wanted).max() / max(np.sqrt(np.square(wanted).mean()), 1e-6)))
+    return max(errors)
