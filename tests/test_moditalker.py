@@ -45,13 +45,6 @@ VIDEO = VideoConfig.from_dict(
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def small_numbers():
-    """The trainer rounds the smallest numbers to zero, for the whole process: other tests need them."""
-    yield
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="module")
 def atom() -> AtomGenerator:
     with torch.random.fork_rng():

@@ -83,9 +83,6 @@ class Trainer:
         except ImportError as error:
             raise ModaError('training needs accelerate: pip install "moda-talkinghead[train]"') from error
         torch.set_num_threads(config.threads)
-        torch.set_flush_denormal(
-            True
-        )  # gates start closed, and what trickles through them is slow to multiply
         self.task, self.config, self.out = task, config, out
         self.progress = progress or (lambda part: None)
         out.mkdir(parents=True, exist_ok=True)
@@ -111,6 +108,15 @@ class Trainer:
 
     def run(self) -> Path:
         """Train to the end -> the folder of the finished model."""
+        # Gates start closed, and what trickles through them is slow to multiply. It is the whole process's setting, and
+        # others need the smallest numbers.
+        torch.set_flush_denormal(True)
+        try:
+            return self._run()
+        finally:
+            torch.set_flush_denormal(False)
+
+    def _run(self) -> Path:
         config = self.config
         if self.step == 0:
             self._validate()
