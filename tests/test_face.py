@@ -198,3 +198,16 @@ def test_a_video_that_lies_on_its_side_is_followed(degrees, astronaut):
     assert all(face is not None for face in found)
     wanted = 3 - degrees
     assert all(abs((roll_of(face) - wanted + 180) % 360 - 180) < 4 for face in found)
+
+
+def test_plotting_is_read_only_when_it_is_asked_for():
+    """The face mesh loads without matplotlib; MediaPipe's own drawings find it all the same."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from moda.face.mesh import solutions; s = solutions(); assert 'matplotlib' not in sys.modules\n"
+        "from mediapipe.python.solutions import drawing_utils; drawing_utils.plt.figure\n"
+        "assert 'matplotlib.pyplot' in sys.modules; import matplotlib; matplotlib.get_backend()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,10 +31,9 @@ def solutions() -> Any:
     """MediaPipe's solutions, loaded on first use (it takes a second)."""
     with _loading:
         try:
-            for name in ("absl", "matplotlib"):  # a cache folder that cannot be written is nobody's concern
-                logging.getLogger(name).setLevel(logging.ERROR)
-            _matplotlib()
-            import mediapipe
+            logging.getLogger("absl").setLevel(logging.ERROR)
+            with _plotting_later():
+                import mediapipe
         except ImportError as error:
             raise ModaError(
                 f"MediaPipe cannot be loaded ({error}); `moda doctor` says what is missing"
@@ -37,20 +41,34 @@ def solutions() -> Any:
     return mediapipe.solutions
 
 
-def _matplotlib() -> None:
-    """MediaPipe imports matplotlib, which fails if MPLBACKEND names a backend that only a notebook has.
+class _Later(ModuleType):
+    """A module that is read when something of it is asked for."""
 
-    A notebook's cell hands its own on to whatever it starts. Nothing is drawn here, so it may be left out.
-    """
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextmanager
+def _plotting_later() -> Iterator[None]:
+    """MediaPipe imports matplotlib for drawings that nobody makes here: a third of a second, and what a notebook's
+    MPLBACKEND, handed on to what its cells start, makes it fail with."""
+    names = ("matplotlib", "matplotlib.pyplot")
+    if any(name in sys.modules for name in names):
+        yield
+        return
+    later = {name: _Later(name) for name in names}
+    vars(later["matplotlib"])["pyplot"] = later["matplotlib.pyplot"]
+    sys.modules.update(later)
     try:
-        import matplotlib  # noqa: F401
-    except ValueError:
-        kept = os.environ.pop("MPLBACKEND", None)
-        try:
-            import matplotlib  # noqa: F401
-        finally:
-            if kept is not None:
-                os.environ["MPLBACKEND"] = kept
+        yield
+    finally:
+        for name, module in later.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
 
 
 class Mesh:
