@@ -88,7 +88,7 @@ def _elements(text: str, where: str) -> Iterator[tuple[object, int]]:
             skip()
             try:
                 value, end = decoder.raw_decode(text, position)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # ValueError: also of numbers of 5000 digits
                 at = getattr(error, "lineno", line())
                 raise ModaError(
                     f"{where}, line {at}: it is no JSON: {getattr(error, 'msg', error)}"

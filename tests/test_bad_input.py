@@ -286,3 +286,24 @@ def test_an_older_video_survives_a_mistake(tiny, portrait, things, tmp_path):
     places = {"d": things, "tiny": tiny, "portrait": portrait, "tmp": tmp_path}
     assert run(command_of("generate", {"audio": "{d}/short.wav"}, **places)) == 2
     assert old.read_bytes() == b"older"
+
+
+def test_a_number_too_long_to_read_is_a_mistake_of_the_file(tmp_path):
+    from moda.batch.manifest import read
+    from moda.engine.group import read_script
+
+    path = tmp_path / "long.jsonl"
+    path.write_text('{"seed": ' + "9" * 5000 + "}")
+    with pytest.raises(ModaError, match="no JSON"):
+        read(path, tmp_path)
+    path.write_text('[{"face": ' + "9" * 5000 + "}]")
+    with pytest.raises(ModaError, match="no JSON"):
+        read_script(path)
+
+
+def test_a_host_that_is_no_name():
+    pytest.importorskip("pythonosc")
+    from moda.interchange.vmc import Sender
+
+    with pytest.raises(ModaError, match="cannot be sent"):
+        Sender("a" * 300, 39539)

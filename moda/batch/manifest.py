@@ -155,7 +155,10 @@ def _lines(path: Path) -> Iterator[object]:
                     if text.strip():
                         try:
                             yield json.loads(text)
-                        except (json.JSONDecodeError, RecursionError) as error:
+                        except (
+                            ValueError,
+                            RecursionError,
+                        ) as error:  # ValueError: also of numbers of 5000 digits
                             raise ModaError(f"{path}, line {number}: it is no JSON: {error}") from error
         else:
             yield from _parquet(path)

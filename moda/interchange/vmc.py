@@ -45,7 +45,7 @@ class Sender:
             ) from error
         try:
             self._client = UDPClient(host, port)
-        except (OSError, OverflowError) as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # UnicodeError: no host name
             raise ModaError(f"curves cannot be sent to {host}:{port}: {error}") from error
 
     def send(self, motion: Motion, seconds: float) -> None:
