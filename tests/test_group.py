@@ -140,6 +140,7 @@ def test_faces_that_are_not_there_are_said(head, portrait, short):
         (["SOUND", "SOUND", "--face", "1"], "counted from the left"),
         (["0=SOUND", "0=SOUND"], "would speak twice"),
         (["SOUND", "missing.wav"], "missing.wav"),
+        (["0=SOUND", "SOUND"], "every sound its face"),
         (["--script", "missing.json"], "missing.json"),
     ],
 )  # fmt: skip

@@ -289,3 +289,12 @@ def test_a_frame_goes_out_as_one_bundle(spoken):
 def test_other_spaces_have_no_curves():
     with pytest.raises(ModaError, match="explicit"):
         curves(Motion.still(3, "liveportrait"))
+
+
+@pytest.mark.parametrize("value", [np.array(["1"] * 21 * 3).reshape(1, 21, 3), np.full((1, 21, 3), 1e30)])
+def test_files_whose_numbers_are_no_faces_are_refused(tmp_path, value):
+    still = Motion.still(1)
+    arrays = {name: getattr(still, name) for name in ("scale", "t", "pitch", "yaw", "roll")}
+    np.savez(tmp_path / "a.npz", exp=value, fps=25.0, space="explicit", **arrays)
+    with pytest.raises(ModaError, match="its exp holds no numbers"):
+        Motion.load(tmp_path / "a.npz")

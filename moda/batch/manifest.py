@@ -100,15 +100,15 @@ def read(path: Path, folder: Path) -> tuple[list[Job], list[Failure]]:
     for number, values in enumerate(_lines(path), 1):
         if number > MAX_LINES:
             raise ModaError(f"{path} has more than {MAX_LINES:,} lines")
+        unknown = set(values) - set(Line.__dataclass_fields__) if isinstance(values, dict) else set()
+        if unknown:
+            known = ", ".join(Line.__dataclass_fields__)
+            raise ModaError(f"{path}, line {number}: it has unknown {min(unknown)}; columns are {known}")
         try:
             values = _located(values, path.parent)
             line = from_dict(Line, values, f"line {number}")
         except ModaError as error:
             text = str(error)
-            if "unknown" in text:
-                raise ModaError(
-                    f"{path}, {text}; columns are {', '.join(Line.__dataclass_fields__)}"
-                ) from error
             failures.append(Failure(number, "", text.removeprefix(f"line {number}: ")))
             continue
         name = line.output or f"{number:05d}_{Path(line.audio or line.driving or 'text').stem}.mp4"
@@ -143,6 +143,9 @@ def _lines(path: Path) -> Iterator[object]:
         if kind == ".csv":
             with open(path, newline="", encoding="utf-8-sig") as file:
                 rows = csv.DictReader(file, strict=True)
+                header = rows.fieldnames or []
+                if len(set(header)) < len(header):
+                    raise ModaError(f"{path}, line 1: two columns have the same name")
                 for row in rows:
                     if None in row or None in row.values():
                         raise ModaError(

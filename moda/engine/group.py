@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -33,6 +34,7 @@ RATE = 48_000  # of the mixed sound, mono
 QUIET, BELOW = -50.0, 30.0  # decibels: no speech under the first, or so far under the loudest
 PAUSE, TURN = 0.35, 0.6  # seconds of silence that are a pause; between two things said by one
 GAZE, LEAN, NOD = 14.0, 4.0, -4.0  # degrees: eyes and head towards the speaker, a nod
+_NUMBERED = re.compile(r"[0-9]{1,2}=.")
 SEAM = 0.08  # of the way between two faces: over so much one's square fades into the other's
 
 
@@ -56,12 +58,12 @@ def read_script(path: str | os.PathLike) -> list[Part]:
 
 def read_parts(words: Sequence[str]) -> list[Part]:
     """`a.wav b.wav`, left to right, or `0=a.wav 2=b.wav`, all from the beginning."""
-    parts = []
-    for index, word in enumerate(words):
-        face, equals, path = word.partition("=")
-        numbered = bool(equals) and face.isdecimal() and len(face) < 3 and not Path(word).exists()
-        parts.append(Part(int(face), path) if numbered else Part(index, word))
-    return parts
+    numbered = [bool(_NUMBERED.match(word)) and not Path(word).exists() for word in words]
+    if any(numbered) and not all(numbered):
+        raise ModaError("give every sound its face, 0=a.wav 1=b.wav, or none")
+    if any(numbered):
+        return [Part(int(word.partition("=")[0]), word.partition("=")[2]) for word in words]
+    return [Part(index, word) for index, word in enumerate(words)]
 
 
 class Track:

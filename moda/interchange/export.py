@@ -32,6 +32,8 @@ def check_export(path: Path, kind: str, portrait: Path | None, *inputs: Path) ->
         raise ModaError(f"format is {kind!r}, but must be livelink or a2f")
     if ending == ".glb" and portrait is None:
         raise ModaError("a mesh is made of a portrait: give --portrait PICTURE")
+    if ending != ".glb" and portrait is not None:
+        raise ModaError("--portrait is for a .glb alone")
     check_folder(path, inputs)
 
 

@@ -73,6 +73,8 @@ def read_curves(path: str | os.PathLike) -> Motion:
     known = [places.get(name.lower()) for name in CURVES]
     if sum(place is not None for place in known) < 10 or "timecode" not in places:
         raise ModaError(f"{path} is no file of face curves: it needs a timecode and columns such as JawOpen")
+    if len(places) < len(header):
+        raise ModaError(f"{path}, line 1: two columns have the same name")
     if not lines:
         raise ModaError(f"{path} holds no frames")
     if len(lines) > MAX_ROWS:

@@ -17,6 +17,7 @@ from moda.errors import ModaError
 from moda.motion.space import Space
 from moda.motion.space import space as find
 
+LARGEST = 1e6  # of a number in a file; none of a face comes near
 _FIELDS = ("exp", "scale", "t", "pitch", "yaw", "roll")
 
 
@@ -155,6 +156,9 @@ class Motion:
                 if missing:
                     raise ModaError(f"{path} is no motion file: it lacks {', '.join(missing)}")
                 arrays = {name: file[name] for name in _FIELDS}
+                for name, array in arrays.items():
+                    if array.dtype.kind not in "fiu" or (array.size and np.abs(array).max() > LARGEST):
+                        raise ModaError(f"{path} is no motion file: its {name} holds no numbers of a face")
                 fps, space = float(file["fps"]), find(str(file["space"]))
         except FileNotFoundError as error:
             raise ModaError(f"there is no motion file {path}") from error
