@@ -159,20 +159,11 @@ class TalkingHead(Model):
         motion = found.on(character, mode, settings, events)
         return Video(character, iter([motion]), found.listening, len(motion), found.remark)
 
-    def dub(
-        self,
-        video: str | os.PathLike,
-        audio: Audio,
-        *,
-        face: int = 0,
-        lips: float = 1.0,
-        seed: int = 0,
-        progress: Callable[[float], None] | None = None,
-    ) -> Dub:
-        """Footage speaks another sound: see moda.engine.dub. progress: told 0..1 while the face is followed."""
+    def dub(self, video: str | os.PathLike, audio: Audio, **options) -> Dub:
+        """Footage speaks another sound: see moda.engine.dub.Dub, which has the options too."""
         from moda.engine.dub import Dub
 
-        return Dub(self, video, audio, face, lips, seed, progress)
+        return Dub(self, video, audio, **options)
 
     def stream(self, portrait: Portrait, pieces: Iterable[np.ndarray], **options) -> Iterator[Frame]:
         """Frames as soon as the sound for them is there; options as `prepare` and `Character.session` take them.

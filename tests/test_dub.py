@@ -180,3 +180,15 @@ def test_4k(head, picture, speech, tmp_path):
     with head.dub(video, speech) as dub:
         dub.save(tmp_path / "out.mp4")
     assert probe(tmp_path / "out.mp4").width == 3840
+
+
+def test_a_timeline_holds_the_lips(head, footage, speech):
+    from moda.motion import join
+    from moda.motion.timeline import Event
+
+    with (
+        head.dub(footage, speech) as plain,
+        head.dub(footage, speech, timeline=[Event(at=0, length=2, hold_lips=True)]) as held,
+    ):
+        gaps = [motion.space.lip_gap(motion) for motion in (join(list(d.motion())) for d in (plain, held))]
+    assert gaps[0].max() > 0.02 and gaps[1][:50].max() < 1e-3

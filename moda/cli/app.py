@@ -248,6 +248,7 @@ def dub(
     seed: Annotated[int, typer.Option(help="Same seed, same video.")] = 0,
     device: Device = "auto",
     precision: Precision = "float32",
+    timeline: TimelineFile = None,
     sign: Sign = False,
     sign_cert: SignCert = None,
     sign_key: SignKey = None,
@@ -260,7 +261,7 @@ def dub(
 
     head = TalkingHead.from_pretrained(model, device, precision=precision)
     with progress("Following the face") as report:
-        dubbed = head.dub(video, audio, face=face, lips=lips, seed=seed, progress=report)
+        dubbed = head.dub(video, audio, face=face, lips=lips, seed=seed, timeline=timeline, progress=report)
     with dubbed, progress("Dubbing") as report:
         write(dubbed.save, output, report, signing, [video, audio], model=model, seed=seed)
 

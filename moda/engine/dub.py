@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from moda.engine.video import Audio, Input, perform
 from moda.face.footage import Footage
 from moda.motion import Motion
 from moda.motion.space import converted
+from moda.motion.timeline import Event, Timeline
 from moda.validation import check_whole
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Dub:
     It is as long as the footage: sound beyond is left out, with a logged warning; where the sound ends first, lips rest.
     face:  which one of the footage's first frame with a face, 0 is the largest
     lips:  gain of their movement; seed: the same seed gives the same video
+    progress: told 0..1 while the face is followed
+    timeline: events that move lips (moda.motion.timeline); of the others nothing is seen, as all else is the footage's
     Errors: ModaError for what cannot be read, footage without a face, a model that cannot dub.
     """
 
@@ -45,10 +48,11 @@ class Dub:
         lips: float = 1.0,
         seed: int = 0,
         progress: Callable[[float], None] | None = None,
+        timeline: Timeline | Sequence[Event] | str | os.PathLike[str] | None = None,
     ) -> None:
         check_whole("face", face, 0, 99)
         self._settings, self._sampling = Settings(lips=lips), Sampling(seed=seed)
-        self._sound = Input(audio)
+        self._sound, self._timeline = Input(audio), Timeline.read(timeline)
         self._model, self._repainter = model, model.repainter
         self.footage = Footage.follow(video, face, progress)
         self._remark = f"lips of {Path(video).name} dubbed, model {model.folder.name}, seed {seed}"
@@ -82,6 +86,7 @@ class Dub:
             model.silence,
             self._settings,
             self._sampling,
+            self._timeline,
         )
         for chunk in perform(performance, self._pieces()):
             yield converted(chunk, self._repainter.space)
