@@ -223,3 +223,22 @@ def test_an_emotions_intensity_has_its_effect(portrait, speech):
         motion = join(list(perform(character.performance(Settings(emotion), Sampling()), [wave])))
         heights.append(-motion.exp[:, [0, 1], 1].mean())
     assert np.all(np.diff(heights) > 0.003)
+
+
+def test_going_back_does_not_bring_old_settings_again():
+    """A setting that came in long ago stays, when frames are taken back and made anew."""
+    from dataclasses import replace
+
+    motion = replace(Motion.still(40), yaw=np.full(40, 10, np.float32))
+    editor = Editor(Motion.still(1), Settings())
+    editor.change(Settings(pose=0.5))
+    assert editor(motion).yaw[-1] == pytest.approx(5)
+    editor.rewind(4)
+    assert np.allclose(editor(motion).yaw, 5)
+
+
+def test_a_session_of_months_takes_events():
+    editor = Editor(Motion.still(1), Settings())
+    editor._frame = 25 * 3600 * 24 * 60
+    editor.direct(Timeline((Event(at=0, length=1, head=Head(yaw=8)),)))
+    assert editor(Motion.still(20)).yaw.max() == pytest.approx(8, abs=0.01)

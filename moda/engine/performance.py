@@ -120,7 +120,7 @@ class Editor:
         self._frame += len(motion)
         track = np.stack([self._at(self._part + 1 + i) for i in range(min(len(motion), EASE))])
         track = np.concatenate([track, np.repeat(track[-1:], len(motion) - len(track), axis=0)])
-        self._part = min(self._part + len(motion), EASE)
+        self._part += len(motion)
         timeline = self._timeline.near(seconds)
         if timeline.events:
             track[:, :3] *= timeline.gains(seconds)

@@ -1,7 +1,7 @@
 """Every network of a model as ONNX, for those who run it without torch; checked against torch.
 
 Graphs have no loops: the sampler's steps, the stream's state, the warping's source stay in the caller's hands, as
-examples/onnx_generate.py shows. Shapes are those of a segment, a picture, a frame; only the encoder's length is free.
+examples/onnx_sample.py shows. Shapes are those of a segment, a picture, a frame; only the encoder's length is free.
 """
 
 from __future__ import annotations

@@ -38,14 +38,14 @@ if TYPE_CHECKING:
 
 KINDS = ("emotion", "gaze", "head", "blink", "hold_lips", "gains")
 FADE = 0.4  # seconds
-DAY = 24 * 3600.0
+LATEST = 1e7  # seconds: a session may run for months, and its events count from its beginning
 BLINK = np.array([0.0, 0.45, 1.0, 1.0, 0.75, 0.45, 0.2, 0.0])  # closure, frame by frame: 0.28 s
 # The fastest that filmed people move in a frame of 40 ms (99.9th percentile of 113 clips, 8 minutes): degrees of the
 # head (pitch; yaw goes 1.9), degrees of the eyes, eye distances of the brows (lips go faster, 0.06; lids close by 0.65).
 HEAD_SPEED, GAZE_SPEED, FACE_SPEED = 1.4, 9.0, 0.015
 LONGEST_FADE = 5.0  # seconds that an event may need, however short its own fade
 
-Seconds = Annotated[float, Field(ge=0, le=DAY)]
+Seconds = Annotated[float, Field(ge=0, le=LATEST)]
 Angle = Annotated[float, Field(ge=-45, le=45)]
 Gain = Annotated[float, Field(ge=0, le=10)]
 _STRICT = ConfigDict(extra="forbid")
@@ -81,7 +81,8 @@ class Event:
     gains:     factors, see Space.gains
     fade:      seconds
 
-    Errors: ModaError that names the field.
+    Errors: pydantic's ValidationError, a ValueError, for a field; ModaError for an unknown emotion, or for none or several
+    of KINDS. Files and messages give ModaError for all (`Timeline.read`).
     """
 
     at: Seconds
