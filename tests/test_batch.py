@@ -124,15 +124,16 @@ def test_videos_are_made_once_and_failures_listed(table, tmp_path, tiny):
         GOOD | {"timeline": "nothing.json"},
         GOOD | {"face": 7},
         {"size": 64},
+        GOOD | {"output": "../outside.mp4"},
     ]
     out = tmp_path / "out"
     found = run(table(lines + wrong), out, Setup(str(tiny), "cpu"), count=2)
-    assert (found["lines"], found["made"], found["there_already"], found["failed"]) == (11, 3, 0, 8)
+    assert (found["lines"], found["made"], found["there_already"], found["failed"]) == (12, 3, 0, 9)
     videos = sorted(path.name for path in out.iterdir() if path.name != FAILED)
     assert videos == ["00001_short.mp4", "00002_short.mp4", "00003_short.mp4"]
     assert all(probe(out / name).has_sound for name in videos)
     reasons = [json.loads(text) for text in (out / FAILED).read_text().splitlines()]
-    assert [failure["number"] for failure in reasons] == list(range(4, 12))
+    assert [failure["number"] for failure in reasons] == list(range(4, 13))
     assert "missing.wav" in reasons[0]["reason"] and "nobody.png" in reasons[1]["reason"]
     assert all("fault" not in failure["reason"] and "\n" not in failure["reason"] for failure in reasons)
 

@@ -11,11 +11,11 @@ import pytest
 from moda import ModaError, TalkingHead
 from moda.audio.decode import read_audio
 from moda.engine.group import Part, Track, attention, read_parts, read_script
-from moda.engine.video import perform
 from moda.media.picture import read_picture
 from moda.media.read import probe
 from moda.motion import join
 from moda.motion.explicit import SPACE
+from moda.streams import pushed
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_the_right_mouth_speaks_and_the_other_listens(head, two, short, tmp_path
     group = head.together(two, [Part(0, str(short)), Part(1, str(short), 4.0)], size=64)
     assert group.frames_expected == 175
     motions = [
-        join(list(perform(performance, track.pieces(175))))
+        join(list(pushed(performance, track.pieces(175))))
         for performance, track in zip(group._performances, group._tracks)
     ]
     gaps = [SPACE.lip_gap(motion) for motion in motions]
@@ -73,7 +73,7 @@ def test_squares_that_overlap_hide_no_face(head, two, short):
 
 def test_a_listener_keeps_its_lips_closed_and_nods(head, portrait, short, tmp_path):
     group = head.together(portrait, [], listening_to=short, size=64)
-    motion = join(list(perform(group._performances[0], group._tracks[0].pieces(group.frames_expected))))
+    motion = join(list(pushed(group._performances[0], group._tracks[0].pieces(group.frames_expected))))
     assert SPACE.lip_gap(motion).max() < 0.02
     group = head.together(portrait, [], listening_to=short, size=64)
     sound = read_audio(group.save(tmp_path / "listen.mp4"))

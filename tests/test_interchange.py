@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from moda import ModaError, Motion, TalkingHead
 from moda.engine.performance import Sampling, Settings
-from moda.engine.video import perform
 from moda.interchange import arkit, cues, gltf, tables
 from moda.interchange.arkit import CURVES, UNSEEN, curves
 from moda.motion import join
 from moda.motion.explicit import MIRROR, rotation
 from moda.render.mesh.basis import dense
+from moda.streams import pushed
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def spoken(portrait, speech) -> Motion:
     from moda.audio.decode import read_audio
 
     character = TalkingHead.from_pretrained("embedded", "cpu").prepare(portrait, size=64)
-    return join(list(perform(character.performance(Settings(), Sampling()), [read_audio(speech)[:96_000]])))
+    return join(list(pushed(character.performance(Settings(), Sampling()), [read_audio(speech)[:96_000]])))
 
 
 def weights(seed: int, frames: int = 60) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_a_face_at_rest_has_no_curves(portrait):
     assert curves(Motion.still(10)).max() < 1e-6
     character = TalkingHead.from_pretrained("embedded", "cpu").prepare(portrait, size=64)
     silence = np.zeros(80_000, np.float32)
-    values = curves(join(list(perform(character.performance(Settings(), Sampling()), [silence]))))
+    values = curves(join(list(pushed(character.performance(Settings(), Sampling()), [silence]))))
     speaking = [i for i, name in enumerate(CURVES) if name.startswith("jaw") or name == "mouthClose"]
     assert values[:, speaking].max() < 0.02
 

@@ -61,5 +61,5 @@ def test_liveportraits_networks(name, tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_said(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModaError, match="cannot write the folder"):
+    with pytest.raises(ModaError, match="cannot write into"):
         networks.export(tiny, Description.read(tiny), tmp_path / "file" / "out")

@@ -11,10 +11,10 @@ import pytest
 from moda import ModaError, Motion, TalkingHead
 from moda.audio.decode import read_audio
 from moda.engine.performance import Sampling, Settings
-from moda.engine.video import perform
 from moda.motion import join
 from moda.motion.explicit import IRISES, SPACE
 from moda.motion.style import Style, with_pose
+from moda.streams import pushed
 
 CLIPS = Path(__file__).parents[2] / "shared" / "data" / "video"
 
@@ -28,7 +28,7 @@ def head():
 def spoken(head, portrait, speech) -> Motion:
     wave = np.tile(read_audio(speech), 4)[: 30 * 16_000]
     character = head.prepare(portrait, size=64)
-    return join(list(perform(character.performance(Settings(), Sampling()), [wave])))
+    return join(list(pushed(character.performance(Settings(), Sampling()), [wave])))
 
 
 def changed(motion: Motion, lips=1.0, brows=1.0, head=1.0, gaze=(0.0, 0.0)) -> Motion:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from moda import ModaError, Motion, TalkingHead
 from moda.engine.performance import Editor, Sampling, Settings
-from moda.engine.video import perform
 from moda.motion import emotions, join
 from moda.motion.explicit import BROWS, EYE_RADIUS, INDEX, IRISES, SPACE, lip_gap
 from moda.motion.timeline import FACE_SPEED, GAZE_SPEED, HEAD_SPEED, Event, Gains, Head, Timeline
+from moda.streams import pushed
 
 FRAMES = 250
 
@@ -29,7 +29,7 @@ def spoken(portrait, speech) -> Motion:
     from moda.audio.decode import read_audio
 
     character = TalkingHead.from_pretrained("embedded", "cpu").prepare(portrait, size=64)
-    return join(list(perform(character.performance(Settings(), Sampling()), [read_audio(speech)[:160_000]])))
+    return join(list(pushed(character.performance(Settings(), Sampling()), [read_audio(speech)[:160_000]])))
 
 
 HEAD = Event(at=2, length=2, head=Head(yaw=12, pitch=-4, roll=3))
@@ -220,7 +220,7 @@ def test_an_emotions_intensity_has_its_effect(portrait, speech):
     character = TalkingHead.from_pretrained("embedded", "cpu").prepare(portrait, size=64)
     heights = []
     for emotion in (None, "happiness:0.3", "happiness:0.6", "happiness"):
-        motion = join(list(perform(character.performance(Settings(emotion), Sampling()), [wave])))
+        motion = join(list(pushed(character.performance(Settings(emotion), Sampling()), [wave])))
         heights.append(-motion.exp[:, [0, 1], 1].mean())
     assert np.all(np.diff(heights) > 0.003)
 

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from moda.streams import pushed
+
 
 class EncoderStream(Protocol):
     """One sound on its way through an encoder. Any cutting of the pushes gives the same features, to the bit."""
@@ -31,11 +33,4 @@ class Encoder(Protocol):
 
 def encode(encoder: Encoder, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """(n,) pieces of any lengths -> (m, layers, width) pieces, m > 0, as soon as they are known."""
-    stream = encoder.stream()
-    for piece in pieces:
-        features = stream.push(piece)
-        if len(features):
-            yield features
-    features = stream.flush()
-    if len(features):
-        yield features
+    return pushed(encoder.stream(), pieces)

@@ -46,23 +46,26 @@ def run(
     except OSError as error:
         raise ModaError(f"cannot write the folder {folder}: {error.strerror or error}") from error
     began = time.perf_counter()
+    lines, made, there = len(jobs) + len(failures), 0, 0
     waiting = []
     for job in jobs:
         try:
-            if not is_there(job):
+            if is_there(job):
+                there += 1
+            else:
                 waiting.append(job)
         except OSError as error:
-            failures.append(Failure(job.number, job.output, f"{error.filename}: {error.strerror}"))
-    total, there = len(jobs), len(jobs) - len(waiting) - sum(1 for f in failures if f.output)
-    finished = 0
+            reason = f"{error.filename}: {error.strerror}"
+            failures.append(Failure(job.number, Path(job.output).name, reason))
 
     def done(job: Job, reason: str | None) -> None:
-        nonlocal finished
-        finished += 1
-        if reason is not None:
+        nonlocal made
+        if reason is None:
+            made += 1
+        else:
             failures.append(Failure(job.number, Path(job.output).name, reason))
         if progress:
-            progress((total - len(waiting) + finished) / max(1, total))
+            progress((made + there + len(failures)) / lines)
 
     # Lines of one portrait lie together, so that few processes prepare it.
     waiting.sort(key=lambda job: (job.line.portrait, job.number))
@@ -75,9 +78,8 @@ def run(
     failures.sort(key=lambda failure: failure.number)
     _write(folder / FAILED, failures)
     return {
-        "lines": len(jobs) + sum(1 for failure in failures if not failure.output),
-        "made": len(waiting)
-        - sum(1 for f in failures if f.output and f.number in {j.number for j in waiting}),
+        "lines": lines,
+        "made": made,
         "there_already": there,
         "failed": len(failures),
         "seconds": time.perf_counter() - began,

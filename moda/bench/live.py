@@ -14,9 +14,9 @@ from moda.bench.timing import current_memory
 from moda.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.engine.capacity import SHARE, Admission, cost
 from moda.engine.performance import Sampling, Settings
-from moda.engine.video import perform
 from moda.generator.live import HOP
 from moda.motion import join
+from moda.streams import pushed
 
 if TYPE_CHECKING:
     from moda.engine.character import Character
@@ -107,7 +107,7 @@ def quality(character: Character, speech: np.ndarray, report: Callable) -> dict:
         motions = {}
         for scheme in ("live", "offline"):
             performance = character.performance(Settings(), Sampling(scheme, seed))
-            motions[scheme] = join(list(perform(performance, [sound])))
+            motions[scheme] = join(list(pushed(performance, [sound])))
             closure = space.lid_closure(motions[scheme]).mean(axis=1)
             shut = np.flatnonzero(closure > 0.4)
             blinks = np.split(shut, np.flatnonzero(np.diff(shut) > 3) + 1) if len(shut) else []

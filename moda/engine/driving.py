@@ -13,11 +13,11 @@ import numpy as np
 
 from moda.constants import FPS
 from moda.engine.performance import Editor, Sampling, Settings
-from moda.engine.video import perform
 from moda.errors import ModaError
 from moda.motion import Motion, join
 from moda.motion.style import Style, with_pose
 from moda.motion.timeline import Timeline
+from moda.streams import pushed
 from moda.validation import check_choice
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def performed(
     The clips are read at once, so that a wrong one is said before any work.
     """
     if style is None and pose_from is None:
-        return perform(character.performance(settings, sampling, timeline), pieces)
+        return pushed(character.performance(settings, sampling, timeline), pieces)
     clips = [
         None if clip is None else Driving.read(clip, character.renderer).motion for clip in (style, pose_from)
     ]
@@ -100,7 +100,7 @@ def performed(
 
     def whole() -> Iterator[Motion]:
         plain = character.performance(Settings(settings.emotion), sampling)
-        motion = join(list(perform(plain, pieces)))
+        motion = join(list(pushed(plain, pieces)))
         if wanted is not None:
             motion = wanted.on(motion)
         if clips[1] is not None:

@@ -13,11 +13,12 @@ import numpy as np
 from moda.constants import FPS, SAMPLES_PER_FRAME
 from moda.engine.parallel import ahead
 from moda.engine.performance import Performance, Sampling, Settings
-from moda.engine.video import Audio, Input, perform
+from moda.engine.video import Audio, Input, save
 from moda.face.footage import Footage
 from moda.motion import Motion
 from moda.motion.space import converted
 from moda.motion.timeline import Event, Timeline
+from moda.streams import pushed
 from moda.validation import check_whole
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Dub:
             self._sampling,
             self._timeline,
         )
-        for chunk in perform(performance, self._pieces()):
+        for chunk in pushed(performance, self._pieces()):
             yield converted(chunk, self._repainter.space)
 
     def _pieces(self) -> Iterator[np.ndarray]:
@@ -117,12 +118,4 @@ class Dub:
 
         Errors: ModaError as `moda.media.write.VideoWriter`.
         """
-        from moda.media.write import SYNTHETIC, write_video
-
-        def counted() -> Iterator[np.ndarray]:
-            for count, frame in enumerate(self.frames(), 1):
-                yield frame
-                if progress:
-                    progress(count / len(self))
-
-        return write_video(path, counted(), self._sound.listening(), f"{SYNTHETIC}: {self._remark}", CRF)
+        return save(path, self.frames(), len(self), self._sound.listening, self._remark, progress, CRF)

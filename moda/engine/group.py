@@ -18,11 +18,12 @@ from moda.audio import decode
 from moda.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.engine.parallel import ahead
 from moda.engine.performance import Sampling, Settings
-from moda.engine.video import perform, save
+from moda.engine.video import save
 from moda.errors import ModaError
-from moda.face import read_portrait
+from moda.face.portrait import source_of
 from moda.motion import Motion
 from moda.motion.timeline import Event, Head, Timeline
+from moda.streams import pushed
 from moda.validation import from_array, read_text
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Group:
             yield picture
 
     def _drawn(self, character: Character, performance, track: Track) -> Iterator[np.ndarray]:
-        chunks: Iterator[Motion] = perform(performance, track.pieces(self.frames_expected))
+        chunks: Iterator[Motion] = pushed(performance, track.pieces(self.frames_expected))
         draw = character.draw if len(self.characters) == 1 else character.draw_square
         for chunk in ahead(chunks):
             yield from draw(chunk)
@@ -253,7 +254,7 @@ def _from_the_left(head: TalkingHead, picture: Picture, most: int, view: dict[st
     found = look_for_faces(pixels)
     if most >= len(found):
         raise ModaError(f"{name} shows {len(found)} face(s), so face {most}, from the left, is not there")
-    sources = [read_portrait(pixels, face) for face, one in enumerate(found) if one.trusted]
+    sources = [source_of(pixels, one.landmarks, name) for one in found if one.trusted]
     if most >= len(sources):
         raise ModaError(f"of {len(found)} faces in {name} only {len(sources)} can be read")
     order = np.argsort([source.pose.center[0] for source in sources])

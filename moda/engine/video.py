@@ -18,7 +18,6 @@ from moda.motion import Motion, join
 
 if TYPE_CHECKING:
     from moda.engine.character import Character
-    from moda.engine.performance import Performance
 
 Audio = str | os.PathLike | np.ndarray | Iterable[np.ndarray]
 
@@ -77,17 +76,6 @@ class _Shared:
         """What has passed; a frame's sound has always passed before the frame."""
         while self._passed:
             yield self._passed.popleft()
-
-
-def perform(performance: Performance, pieces: Iterable[np.ndarray]) -> Iterator[Motion]:
-    """All the sound pushed: the performance's motion in chunks."""
-    for piece in pieces:
-        motion = performance.push(piece)
-        if len(motion):
-            yield motion
-    motion = performance.flush()
-    if len(motion):
-        yield motion
 
 
 class Video:
@@ -160,9 +148,10 @@ def save(
     listening: Callable[[], decode.Sound] | None,
     remark: str,
     progress: Callable[[float], None] | None = None,
+    crf: str | None = None,
 ) -> Path:
-    """Frames and sound -> a file. The arguments are those of `Video`."""
-    from moda.media.write import SYNTHETIC, check_output, write_video
+    """Frames and sound -> a file. crf: x264's quality, the writer's own unless given; the others are those of `Video`."""
+    from moda.media.write import CRF, SYNTHETIC, check_output, write_video
 
     check_output(path)
 
@@ -173,4 +162,4 @@ def save(
                 progress(min(1.0, count / expected))
 
     remark = f"{SYNTHETIC}: {remark}" if remark else SYNTHETIC
-    return write_video(path, counted(), listening() if listening else None, remark)
+    return write_video(path, counted(), listening() if listening else None, remark, crf or CRF)

@@ -16,6 +16,7 @@ from moda.generator.offline import Offline
 from moda.generator.sampler import Sampler, noise_scale
 from moda.generator.statistics import Statistics
 from moda.motion import Motion, Space, join
+from moda.streams import pushed
 
 if TYPE_CHECKING:
     from moda.bench.timing import Row
@@ -105,8 +106,7 @@ class Generator:
         self, features: Iterable[np.ndarray], identity: np.ndarray, start: Motion, *args, **options
     ) -> Iterator[Motion]:
         """The offline scheme over pieces (n, layers, width) of features of any length: Motion in chunks."""
-        stream = self.offline(identity, start, *args, **options)
-        return (motion for motion in _pushed(stream, features) if len(motion))
+        return pushed(self.offline(identity, start, *args, **options), features)
 
     def _sampler(
         self,
@@ -132,12 +132,6 @@ class Generator:
         row, intensity = config.emotion(emotion)
         sampler = Sampler(self.model, identity, row, seed, steps, guidance, intensity)
         return sampler, self.statistics.normalize(start, float(self.statistics.ratio(start)))[0]
-
-
-def _pushed(stream: MotionStream, features: Iterable[np.ndarray]) -> Iterator[Motion]:
-    for piece in features:
-        yield stream.push(piece)
-    yield stream.flush()
 
 
 class Scheme(Protocol):

@@ -6,7 +6,7 @@ examples/onnx_sample.py shows. Shapes are those of a segment, a picture, a frame
 
 from __future__ import annotations
 
-import json
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from moda.errors import ModaError
-from moda.media.files import whole
+from moda.media.files import whole_folder
 
 if TYPE_CHECKING:
     from moda.audio.speech_net import SpeechNet
@@ -114,20 +114,19 @@ def liveportrait(renderer: LivePortraitRenderer) -> list[Network]:
     """F (picture), M (picture), W (source and driving keypoints), G (features): the renderer's own methods."""
     from moda.render.liveportrait.warping import WarpSource
 
-    renderer_warp = renderer.warping
-    call = {name: type(part).__call__.__wrapped__ for name, part in _parts(renderer).items()}  # type: ignore[attr-defined]
     parts = _parts(renderer)
+    call = {name: type(part).__call__.__wrapped__ for name, part in parts.items()}  # type: ignore[attr-defined]
     picture = torch.rand((1, 256, 256, 3), generator=torch.Generator().manual_seed(0))
     points = _randn(21, 3, scale=0.4).clamp(-0.95, 0.95)
     with torch.no_grad():
         volume = call["F"](parts["F"], picture).clone()
         volume = volume[0] if volume.dim() == 5 else volume
 
-    prepare = type(renderer_warp).prepare.__wrapped__  # type: ignore[attr-defined]
+    prepare = type(renderer.warping).prepare.__wrapped__  # type: ignore[attr-defined]
 
     def warp(volume: Tensor, source: Tensor, driving: Tensor) -> Tensor:
-        prepared: WarpSource = prepare(renderer_warp, volume, source)
-        return call["W"](renderer_warp, prepared, driving)
+        prepared: WarpSource = prepare(renderer.warping, volume, source)
+        return call["W"](renderer.warping, prepared, driving)
 
     with torch.no_grad():
         features = warp(volume, points, points[None]).clone()
@@ -175,20 +174,17 @@ def export(
         for part in (description.encoder, description.generator, description.renderer)
         for network in part.networks(folder)
     ]
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModaError(f"cannot write the folder {output}: {error.strerror or error}") from error
     found = []
-    for network in networks:
-        path = output / f"{network.name}.onnx"
-        write(network, path)
-        if check:
-            found.append((network.name, difference(network, path)))
-            if found[-1][1] > TOLERANCE:
-                raise ModaError(f"{path} differs from torch by {found[-1][1]:.2g} of its numbers")
-    with whole(output / "config.json") as part:
-        part.write_text(json.dumps(json.loads((folder / "config.json").read_text()), indent=1) + "\n")
+    with whole_folder(output) as made:
+        for network in networks:
+            path = write(network, made / f"{network.name}.onnx")
+            if check:
+                found.append((network.name, difference(network, path)))
+                if found[-1][1] > TOLERANCE:
+                    raise ModaError(
+                        f"{network.name} differs from torch by {found[-1][1]:.2g} of the size of its numbers"
+                    )
+        shutil.copyfile(folder / "config.json", made / "config.json")
     return found
 
 
@@ -198,7 +194,7 @@ def write(network: Network, path: Path) -> Path:
         {network.free[name]: free[network.free[name]]} if name in network.free else None
         for name in network.inputs
     )
-    with whole(path) as part, torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             network.module, tuple(network.inputs.values()), input_names=list(network.inputs),
@@ -206,7 +202,7 @@ def write(network: Network, path: Path) -> Path:
             dynamo=True, verbose=False,
         )  # fmt: skip
         assert program is not None
-        program.save(str(part), external_data=False)
+        program.save(str(path), external_data=False)
     return path
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,3 +109,25 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         raise ModaError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Files of a folder that belong together: written into the temporary one that is given, moved when all are there.
+
+    config.json comes last: a folder that has one is whole. Errors: ModaError if it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    except OSError as error:
+        raise ModaError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        yield made
+        for part in sorted(made.rglob("*"), key=lambda part: part.name == "config.json"):
+            if part.is_file():
+                place = folder / part.relative_to(made)
+                place.parent.mkdir(exist_ok=True)
+                os.replace(part, place)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

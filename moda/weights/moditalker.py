@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from moda.errors import ModaError
 from moda.generator.atom.published import PARTS
 from moda.generator.atom.published import PUBLISHED as ATOM
 from moda.generator.atom.published import load_published as load_atom
+from moda.media.files import whole_folder
 from moda.render.triplane.autoencoder import load_published as load_autoencoder
 from moda.render.triplane.config import PUBLISHED as VIDEO
 from moda.render.triplane.files import DOTS, RGB
@@ -74,8 +73,7 @@ def convert(folder: str | os.PathLike) -> str:
             landmarks = any(word in other.name.lower() for word in LANDMARKS)
             networks[DOTS if landmarks else RGB] = load_autoencoder(content, str(other), VIDEO.triplane)
     hubert = _find_hubert(folder)
-    made = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder))
-    try:
+    with whole_folder(folder) as made:
         for name, network in networks.items():
             state = network.state_dict()
             if name == DOTS:  # only its encoder is used
@@ -90,11 +88,4 @@ def convert(folder: str | os.PathLike) -> str:
             "renderer": {"name": DEFAULT_RENDERER},
         }
         (made / "config.json").write_text(json.dumps(description, indent=1) + "\n")
-        for part in sorted(made.rglob("*"), key=lambda p: p.name == "config.json"):
-            if part.is_file():
-                place = folder / part.relative_to(made)
-                place.parent.mkdir(exist_ok=True)
-                os.replace(part, place)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return f"{folder}: use it with --model {folder}"

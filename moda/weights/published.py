@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from moda.errors import ModaError
 from moda.generator.config import PUBLISHED, ModelConfig
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
+from moda.media.files import whole_folder
 from moda.weights.folder import first_line
 from moda.weights.load import check, read_tensors, write_description
 from moda.weights.names import published_generator
@@ -60,12 +60,7 @@ def convert(
     renderer = {stem: _find(folder, stem + ".pth") for stem in RENDERER}
     hubert = _find_hubert(folder)
 
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        made = Path(tempfile.mkdtemp(prefix=".converting-", dir=out))
-    except OSError as error:
-        raise ModaError(f"cannot write into {out}: {error.strerror or error}") from error
-    try:  # all of it is made and checked before any of it takes its place
+    with whole_folder(out) as made:
         (made / "liveportrait").mkdir()
         _save(generator_tensors(read_pth(generator), config, generator), made / "generator.safetensors")
         for stem, path in renderer.items():
@@ -75,13 +70,6 @@ def convert(
         encoder = {**ENCODER, "rest_frames": config.rest_frames}
         write_description(made, config, statistics, encoder, {"name": "liveportrait"})
         check_parts(made)
-        for path in sorted(made.rglob("*"), key=lambda path: path.name == "config.json"):
-            if path.is_file():
-                place = out / path.relative_to(made)
-                place.parent.mkdir(exist_ok=True)
-                os.replace(path, place)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
     return f"{out}: use it with --model {out}"
 
 

@@ -23,6 +23,7 @@ from moda.generator.atom.model import MotionDecoder
 from moda.generator.offline import fuse
 from moda.motion import Motion, Space, join
 from moda.motion.landmarks68 import LANDMARK_OF, centimeters, eye_distances
+from moda.streams import pushed
 
 if TYPE_CHECKING:
     from moda.bench.timing import Row
@@ -90,14 +91,7 @@ class AtomGenerator:
         self, features: Iterable[np.ndarray], identity: np.ndarray, start: Motion, *args, **options
     ) -> Iterator[Motion]:
         """The scheme over pieces of features of any length: Motion in chunks."""
-        stream = self.offline(identity, start, *args, **options)
-        for piece in features:
-            motion = stream.push(piece)
-            if len(motion):
-                yield motion
-        motion = stream.flush()
-        if len(motion):
-            yield motion
+        return pushed(self.offline(identity, start, *args, **options), features)
 
 
 class AtomStream:
