@@ -13,7 +13,8 @@ from moda import ModaError
 from moda.motion import emotions
 from moda.motion.explicit import INDEX, LID_APERTURE, LIDS, lip_gap
 from moda.training import config as configs
-from moda.training.dataset import Found, best_lag, items, stretches
+from moda.training.clips import Found, best_lag
+from moda.training.dataset import items, stretches
 from moda.training.generator import FlowModule, GeneratorConfig, GeneratorTask
 from moda.training.trainer import Trainer, TrainerConfig
 from moda.training.windows import Clip, Speech, Windows, whole_blinks

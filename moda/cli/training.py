@@ -20,14 +20,23 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the figures her
 
 @data_app.command("prepare")
 def prepare(
-    videos: Annotated[list[Path], typer.Argument(help="Videos of people speaking, or folders of them.")],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Videos of people speaking, sounds beside which lies how their lips move, or folders of them."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The dataset's folder; a run goes on in it.")
     ],
     people: People = None,
     processes: Annotated[int, typer.Option(min=1, help="How many videos at once.")] = 1,
 ) -> None:
-    """Track, cut and bring in time videos of people; write a dataset and report.html in it."""
+    """Track, cut and bring in time videos of people; write a dataset and report.html in it.
+
+    A sound counts with curves (NAME.csv, or NAME.npy and names.json), phone times (NAME.TextGrid) or English words
+    (NAME.txt) beside it, and teaches lips alone.
+    """
     from moda.evaluation.judge import person_table
     from moda.training.dataset import prepare as run
     from moda.training.report import dataset_report

@@ -54,6 +54,8 @@ def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[
     if (folder / "dataset.json").exists():
         found = False
         for item in items([folder]):
+            if item.lips_only:
+                continue
             found = True
             yield _in_time(
                 item.path.stem,
@@ -64,7 +66,7 @@ def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[
                 item.lag,
             )
         if not found:
-            raise ModaError(f"the dataset {folder} holds no clips")
+            raise ModaError(f"the dataset {folder} holds no clips of whole faces")
         return
     videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO)
     if not videos:
@@ -87,7 +89,7 @@ def _tracked(path: Path, person: str) -> RealClip:
     from moda.audio.decode import read_audio
     from moda.audio.speech import SpeechEncoder
     from moda.face.tracking import track
-    from moda.training.dataset import best_lag
+    from moda.training.clips import best_lag
 
     tracked, wave = track(path), read_audio(path)
     lag, _ = best_lag(lip_gap(_lips(SpeechEncoder.load(), wave)), lip_gap(tracked.motion.exp))

@@ -19,11 +19,12 @@ from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
 from moda.media.files import whole
+from moda.training.clips import Item
 from moda.training.config import RunConfig, load
-from moda.training.dataset import SOUND, Item, items
+from moda.training.dataset import SOUND, items
 from moda.training.generator import GeneratorConfig, GeneratorTask
 from moda.training.trainer import Trainer, TrainerConfig
-from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech
+from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech, recorded_speech
 
 log = logging.getLogger(__name__)
 
@@ -94,10 +95,13 @@ def task_of(config: RunConfig) -> GeneratorTask:
     cache = Cache(config.out / "cache", folder / ENCODER_FILES[0])
     own_lips = config.generator.own_lips
     clips: list[Clip] = []
+    told: list[Speech] = []
     for item in items(config.data):
-        clips.append(
-            cache.get(Clip, f"{item.path.resolve()} {own_lips}", partial(_clip, item, encoder, own_lips))
-        )
+        key = f"{item.path.resolve()} {own_lips}"
+        if not item.lips_only:
+            clips.append(cache.get(Clip, key, partial(_clip, item, encoder, own_lips)))
+        elif item.person not in config.hold_out:
+            told.append(cache.get(Speech, key, partial(_told, item, encoder)))
     speech, silent = (
         [
             cache.get(Speech, f"{p.resolve()} {voice}", partial(_speech, p, encoder, voice))
@@ -109,7 +113,7 @@ def task_of(config: RunConfig) -> GeneratorTask:
     known = [clip for clip in clips if clip.person not in config.hold_out]
     if not known:
         raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")
-    windows = Windows(known, speech, silent, config.network, config.generator.real_part)
+    windows = Windows(known, [*told, *speech], silent, config.network, config.generator.real_part)
     initial = generator_of(config.initial) if config.initial else None
     held = [clip for clip in clips if clip.person in config.hold_out]
     return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial)
@@ -133,6 +137,12 @@ def generator_of(name_or_folder: str) -> Generator:
 
 def _clip(item: Item, encoder: Any, own_lips: float) -> Clip:
     return make_clip(item.person, item.wave, item.motion, item.identity, item.lag, encoder, own_lips)
+
+
+def _told(item: Item, encoder: Any) -> Speech:
+    if item.closed is not None:
+        return make_speech(item.wave, encoder, closed=item.closed)
+    return recorded_speech(item.wave, item.motion, item.lag, encoder)
 
 
 def _speech(path: Path, encoder: Any, voice: bool) -> Speech:
