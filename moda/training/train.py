@@ -23,7 +23,7 @@ from moda.training.clips import Item
 from moda.training.config import RunConfig, load
 from moda.training.dataset import SOUND, items
 from moda.training.generator import GeneratorConfig, GeneratorTask
-from moda.training.trainer import Trainer, TrainerConfig
+from moda.training.trainer import Trainer, TrainerConfig, seeded
 from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech, recorded_speech
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
     Errors: ModaError for a config or data that cannot be used; a checkpoint of another network.
     """
     config = load(path)
-    return Trainer(task_of(config), config.training, config.out, progress).run()
+    with seeded(config.training.seed):
+        task = task_of(config)
+    return Trainer(task, config.training, config.out, progress).run()
 
 
 def finetune(
@@ -71,12 +73,15 @@ def finetune(
         training=TrainerConfig(steps=steps, batch=8, learning_rate=2e-4, warmup=50, ema=0.99, save_every=100),
     )
     (out / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return Trainer(task_of(config), config.training, out, progress).run()
+    with seeded(config.training.seed):
+        task = task_of(config)
+    return Trainer(task, config.training, out, progress).run()
 
 
 def task_of(config: RunConfig) -> GeneratorTask:
     """The run's data and network."""
     from moda.audio.speech import EMBEDDED, SpeechEncoder
+    from moda.evaluation.sync import SyncExpert
 
     # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
     folder = config.out / "encoder"
@@ -116,7 +121,10 @@ def task_of(config: RunConfig) -> GeneratorTask:
     windows = Windows(known, [*told, *speech], silent, config.network, config.generator.real_part)
     initial = generator_of(config.initial) if config.initial else None
     held = [clip for clip in clips if clip.person in config.hold_out]
-    return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial)
+    expert = None
+    if config.generator.sync_weight:
+        expert = SyncExpert.load(EMBEDDED if config.expert == "embedded" else config.expert, folder).net
+    return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial, expert)
 
 
 def generator_of(name_or_folder: str) -> Generator:
