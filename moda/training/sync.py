@@ -133,11 +133,12 @@ class SyncTask:
         for i, pair in enumerate(self.held):
             motion = Motion.from_array(pair.motion)
             right = expert.judge(pair.features, motion)
-            wrong = expert.judge(self.held[i - 1].features, motion)
-            if right and wrong:
+            if right:
                 found["distance"].append(right.distance)
                 found["confidence"].append(right.confidence)
                 found["in_time"].append(float(abs(right.offset) <= 1))
+            wrong = expert.judge(self.held[i - 1].features, motion)
+            if wrong and len(self.held) > 1:
                 found["confidence_wrong"].append(wrong.confidence)
         return {k: float(np.mean(v)) for k, v in found.items() if v}
 
