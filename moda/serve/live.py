@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from moda.constants import FPS
 from moda.engine.session import Frame, Session
 from moda.errors import ModaError
 from moda.motion.timeline import Timeline
+
+if TYPE_CHECKING:
+    from moda.serve.hosts import HostedSession
 
 AHEAD = 4  # frames made before they are due
 HOP = 4  # frames of sound pushed at once
@@ -73,7 +76,10 @@ class LiveSession:
     """deliver: called in the session's thread with each Frame when it is due, and with each Event."""
 
     def __init__(
-        self, session: Session, deliver: Callable[[Frame | Event], None], clock: Clock | None = None
+        self,
+        session: Session | HostedSession,
+        deliver: Callable[[Frame | Event], None],
+        clock: Clock | None = None,
     ) -> None:
         self.session, self.counts = session, Counts()
         self.rate = session.rate
@@ -155,6 +161,7 @@ class LiveSession:
             self._wake.notify_all()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+        self.session.close()
 
     @property
     def waiting(self) -> float:
