@@ -33,7 +33,7 @@ KOREAN = {
     "\u11b7",
     "\u11b8",
 }  # b, m, p, bb; m and b at a syllable's end
-PAUSE = 0.25  # seconds between words
+PAUSE = 0.35  # seconds between words, of which 0.15 after the last and 0.1 before the next do not count
 
 
 def has_bilabial(word: str) -> bool:
@@ -86,7 +86,7 @@ def main() -> None:
         shares = [f"{meetings(made, s, CLOSED):.2f} of {len(s)}" if s else "-" for s in spans.values()]
         edges = [0.0, *(t for w in words for t in (w["start_sec"], w["end_sec"])), len(made) / FPS]
         still = [
-            made[round((a + 0.15) * FPS) : round(b * FPS)].mean()
+            made[round((a + 0.15) * FPS) : round((b - 0.1) * FPS)].mean()
             for a, b in zip(edges[::2], edges[1::2])
             if b - a > PAUSE
         ]
