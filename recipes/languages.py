@@ -72,7 +72,7 @@ def main() -> None:
     head = TalkingHead.from_pretrained(options.model)
     drawn = []
     print(
-        f"{'language':<28}{'r with the teacher':>19}{'words with p b m':>18}{'without':>9}{'pauses':>8}{'std':>7}"
+        f"{'language':<28}{'r with the teacher':>19}{'words with p b m':>18}{'without':>12}{'pauses':>8}{'std':>7}"
     )
     for language, (path, words) in timed(options.data / "speech" / "leopard").items():
         wave = read_audio(path)
@@ -92,7 +92,7 @@ def main() -> None:
         ]
         pause = f"{np.mean(still):.3f}" if still else "-"
         print(
-            f"{language:<28}{r:>19.2f}{shares[0]:>18}{shares[1]:>9}{pause:>8}{made.std():>7.3f}", flush=True
+            f"{language:<28}{r:>19.2f}{shares[0]:>18}{shares[1]:>12}{pause:>8}{made.std():>7.3f}", flush=True
         )
         drawn.append((language, motion, spans[True]))
     for folder in options.folders:
@@ -106,7 +106,7 @@ def main() -> None:
             scores.append(correlation(made, gap(teacher.features(wave)[:, 0] @ weight + bias))[0])
             spread.append(made.std())
         print(
-            f"{folder.name + f' ({len(scores)} files)':<28}{np.mean(scores):>19.2f}{'':>35}{np.mean(spread):>7.3f}"
+            f"{folder.name + f' ({len(scores)} files)':<28}{np.mean(scores):>19.2f}{'':>38}{np.mean(spread):>7.3f}"
         )
     if options.sheet:
         draw(head, options.portrait, drawn, options.sheet)
