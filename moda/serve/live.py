@@ -203,7 +203,7 @@ class LiveSession:
 
     def _loop(self) -> None:
         zero = self._clock.now()  # when frame 0 was due
-        waited = False  # for sound, since the last frame
+        waited = True  # for the first frames or for sound, since the last frame
         behind = 0.0
         while not self._over():
             self._wishes()
