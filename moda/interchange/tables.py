@@ -72,7 +72,7 @@ def read_curves(path: str | os.PathLike) -> Motion:
             lines = [row for row, _ in zip((row for row in rows if row), range(MAX_ROWS + 1))]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ModaError(f"the curves {path} cannot be read: {error}") from error
-    places = {_plain(name): i for i, name in enumerate(header)}
+    places = {plain(name): i for i, name in enumerate(header)}
     known = [places.get(name.lower()) for name in CURVES]
     if sum(place is not None for place in known) < 10 or "timecode" not in places:
         raise ModaError(f"{path} is no file of face curves: it needs a timecode and columns such as JawOpen")
@@ -105,7 +105,7 @@ def read_curves(path: str | os.PathLike) -> Motion:
     return from_curves(resampled[:, : len(CURVES)], resampled[:, len(CURVES) :], FPS)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """eyeBlink_L, blendShapes.EyeBlinkLeft -> eyeblinkleft"""
     name = name.strip().rpartition(".")[2]
     for short, side in (("_L", "Left"), ("_R", "Right")):
