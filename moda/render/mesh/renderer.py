@@ -18,6 +18,7 @@ from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, U
 from moda.render.mesh.basis import dense
 from moda.render.mesh.eyes import Eye
 from moda.render.mesh.field import Field
+from moda.render.mesh.hidden import OtherSide
 from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
 from moda.render.mesh.placing import Placement, smoothstep, warp
@@ -83,6 +84,7 @@ class PreparedMesh:
     layers: Layers
     shape: np.ndarray  # (478, 3) head-fixed, as pictured
     field: Field
+    other: OtherSide | None  # of the head, where the picture shows one side less
     eyes: tuple[Eye, Eye]
     mouth: Mouth
 
@@ -126,14 +128,17 @@ class MeshRenderer:
             for (upper, lower), iris, ring in zip(EYES, (468, 473), IRIS_RINGS)
         )
         alpha = matte(image, points, pose.scale)
+        layers = part(image, alpha, pose.scale)
+        field = Field(pose, source.shape, self.size, alpha)
         return PreparedMesh(
             identity=source.keypoints,
             motion=source.motion,
             crop=crop,
             image=image,
-            layers=part(image, alpha, pose.scale),
+            layers=layers,
             shape=source.shape,
-            field=Field(pose, source.shape, self.size, alpha),
+            field=field,
+            other=OtherSide.of(field, layers.person),
             eyes=(eyes[0], eyes[1]),
             mouth=Mouth(image, points, source.shape, source.motion.exp[0], Placement.of(pose)),
         )
@@ -154,7 +159,12 @@ class MeshRenderer:
         image = self._eyes(p, exp)
         upper, lower = p.field.forward(exp, placement)
         whole = slice(0, self.size), slice(0, self.size)
-        frame = p.layers.over(warp(image, p.field.backward(upper, whole)))
+        back = p.field.backward(upper, whole)
+        person = warp(image, back)
+        shown = p.other.shown(rest, placement) if p.other else 0.0
+        if p.other and shown:
+            p.other.fill(person, image, back, p.field.step, shown)
+        frame = p.layers.over(person)
         points = placement.place(p.shape + dense(exp))
         jaw = p.mouth.box(points, placement)
         below = p.layers.over(warp(image, p.field.backward(lower, jaw)), jaw)
