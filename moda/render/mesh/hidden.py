@@ -78,15 +78,16 @@ class OtherSide:
         towards = -self.side * float(turn[2, 0] - turn[0, 2]) / 2
         return float(smoothstep((towards - FROM) / (WHOLE - FROM)))
 
-    def fill(self, drawn: np.ndarray, image: np.ndarray, back: np.ndarray, step: int, shown: float) -> None:
-        """Into `drawn` (h, w, 4), which shows `image` at `back` (h, w, 2)."""
+    def fill(self, drawn: np.ndarray, image: np.ndarray, back: np.ndarray, step: int, shown: float, start: int) -> None:
+        """Into `drawn` (h, w, 4), which shows `image`, whose row `start` is the picture's first, at `back` (h, w, 2)."""
+        back = back - np.float32([0, start])
         weight = _at_nodes(self.weight, back, step)
         rows, columns = (np.flatnonzero((weight > 0.01).any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             return
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         back = np.ascontiguousarray(back[box])
-        other = warp(image, _at_nodes(self.at, back, step)).astype(np.float32)
+        other = warp(image, _at_nodes(self.at, back, step) + np.float32([0, start])).astype(np.float32)
         other[..., :3] = np.minimum(other[..., :3] * _at_nodes(self.light, back, step), other[..., 3:])
         part = drawn[box]
         # What is no person there stays none here.
