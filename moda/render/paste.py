@@ -104,7 +104,11 @@ class Paster:
         if crop.matrix[1, 0] == 0 and abs(corners[:, 1].min() + 0.5) < 1:
             down[: crop.size // 2] = 1
         mask = cv2.warpAffine(
-            np.outer(down, ramp), self._matrix, self._size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            np.outer(down, ramp),
+            self._matrix,
+            self._size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         self._mask = cv2.merge([mask] * 3)
         self._under = image[self._box] * (1 - self._mask)

@@ -19,7 +19,9 @@ def crown(person: np.ndarray, unit: float) -> np.ndarray | None:
     below it: w(h)^2 = w0^2 - slope h.
     """
     size = person.shape[0]
-    inside = cv2.morphologyEx((person[:1, :, 3] > 127).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, round(JOINED * unit) | 1)))
+    inside = cv2.morphologyEx(
+        (person[:1, :, 3] > 127).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, round(JOINED * unit) | 1))
+    )
     runs = _runs(inside[0] > 0, NARROW * unit)
     if not runs:
         return None
@@ -34,7 +36,9 @@ def crown(person: np.ndarray, unit: float) -> np.ndarray | None:
         slope = (below[0] ** 2 - half**2) / down if below else 0.0
         slope = float(np.clip(slope, half**2 / rows, half**2 / (LOWEST * unit)))
         width = np.sqrt(np.maximum(half**2 - slope * height, 0))
-        cover = np.maximum(cover, np.clip((width - np.abs(column - middle)) / (SOFT * unit) + 0.5, 0, 1) * (width > 0))
+        cover = np.maximum(
+            cover, np.clip((width - np.abs(column - middle)) / (SOFT * unit) + 0.5, 0, 1) * (width > 0)
+        )
     mirrored = person[rows:0:-1].astype(np.float32)
     color = mirrored[..., :3] * (255 / np.maximum(mirrored[..., 3:], 1))
     # What is background in the mirror takes the color of the hair beside it.

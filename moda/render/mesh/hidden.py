@@ -18,12 +18,20 @@ from moda.render.mesh.head import FEATURES, HEAD_CENTER, HEAD_RADII
 from moda.render.mesh.layers import spread
 from moda.render.mesh.placing import NO_MAP, Placement, smoothstep, warp
 
-BETTER = (0.08, 0.3)  # by how much more the other side faces the viewer (1: right away) for it to be shown at all, whole
+BETTER = (
+    0.08,
+    0.3,
+)  # by how much more the other side faces the viewer (1: right away) for it to be shown at all, whole
 FROM, WHOLE = 0.08, 0.25  # sine of the turn towards the hidden side from which it is shown, and shown whole
 ABOUT = 0.25  # eye distances over which two sides' light is compared
 LIGHT = (0.4, 2.5)  # of one side's light in the other's, at most
-HALF, LOWEST, WIDEST = 1.2, 1.3, 1.2  # eye distances aside, below the eyes, and of the ellipse, where the head's side ends
+HALF, LOWEST, WIDEST = (
+    1.2,
+    1.3,
+    1.2,
+)  # eye distances aside, below the eyes, and of the ellipse, where the head's side ends
 EVEN = 0.06  # eye distances over which the weight is evened out
+LOOK = 8  # pixels apart, where it is looked for
 LEAST = 0.05  # of the weight: a side that is nowhere better by more than this is not kept
 
 
@@ -43,7 +51,7 @@ class OtherSide:
         """person: (size, size, 4) uint8, its color times alpha. -> None where both sides are seen about alike."""
         pose, step = field.source, field.step
         at = (pose.pivot + pose.scale * ((field.x * [-1, 1, 1]) @ pose.rotation[:2].T)).astype(np.float32)
-        facing = _facing(field.x, pose.rotation, field.turns[..., 0])
+        facing = _facing(field.x, pose.rotation)
         there = _at_nodes(facing, at, step)
         place = field.x[..., :2] + NECK_PIVOT[:2]
         side = np.sign(((there - facing) * (np.abs(place[..., 0]) < HALF) * place[..., 0]).sum())
@@ -78,20 +86,22 @@ class OtherSide:
         towards = -self.side * float(turn[2, 0] - turn[0, 2]) / 2
         return float(smoothstep((towards - FROM) / (WHOLE - FROM)))
 
-    def fill(self, drawn: np.ndarray, image: np.ndarray, back: np.ndarray, step: int, shown: float, start: int) -> None:
+    def fill(
+        self, drawn: np.ndarray, image: np.ndarray, back: np.ndarray, step: int, shown: float, start: int
+    ) -> None:
         """Into `drawn` (h, w, 4), which shows `image`, whose row `start` is the picture's first, at `back` (h, w, 2)."""
-        back = back - np.float32([0, start])
-        weight = _at_nodes(self.weight, back, step)
-        rows, columns = (np.flatnonzero((weight > 0.01).any(axis=axis)) for axis in (1, 0))
+        coarse = _at_nodes(self.weight, back[::LOOK, ::LOOK] - np.array([0, start], dtype=np.float32), step) > 0.01
+        rows, columns = (np.flatnonzero(coarse.any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             return
-        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        back = np.ascontiguousarray(back[box])
-        other = warp(image, _at_nodes(self.at, back, step) + np.float32([0, start])).astype(np.float32)
+        box = tuple(slice(max(0, (i[0] - 1) * LOOK), (i[-1] + 2) * LOOK) for i in (rows, columns))
+        back = back[box] - np.array([0, start], dtype=np.float32)
+        weight = _at_nodes(self.weight, back, step)
+        other = warp(image, _at_nodes(self.at, back, step) + np.array([0, start], dtype=np.float32)).astype(np.float32)
         other[..., :3] = np.minimum(other[..., :3] * _at_nodes(self.light, back, step), other[..., 3:])
         part = drawn[box]
         # What is no person there stays none here.
-        amount = (shown * weight[box] * (other[..., 3] / 255))[..., None]
+        amount = (np.float32(shown) * weight * (other[..., 3] / 255))[..., None]
         part += ((other - part) * amount).astype(np.int16).astype(np.uint8)
 
 
@@ -111,7 +121,7 @@ def _inside(alpha: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.remap(alpha, at, NO_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT))
 
 
-def _facing(x: np.ndarray, rotation: np.ndarray, turns: np.ndarray) -> np.ndarray:
+def _facing(x: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """(N, N, 3) nodes' places -> (N, N) float32 how far the surface faces the viewer: 1 straight, 0 from the side."""
     seen = x @ rotation.T
     across, down = np.gradient(seen, axis=1), np.gradient(seen, axis=0)

@@ -177,7 +177,10 @@ class MeshRenderer:
         below = p.layers.over(warp(image, p.field.backward(lower, jaw, start)), jaw)
         frame = p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
         top = frame[0].copy()
-        frame[[0, -1]], frame[:, [0, -1]] = p.image[[0, -1]], p.image[:, [0, -1]]  # where a fold reached the edge
+        frame[[0, -1]], frame[:, [0, -1]] = (
+            p.image[[0, -1]],
+            p.image[:, [0, -1]],
+        )  # where a fold reached the edge
         if p.crown is not None:
             frame[0] = top
         return frame
