@@ -53,7 +53,7 @@ class Field:
         edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
         if free:
             edge[..., 1] = np.inf
-        self.turns, self.shifts = head.follows(
+        self.turns, self.shifts, self.bends = head.follows(
             units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
         )
         self._expression(units, place, shape, pose)
@@ -108,6 +108,9 @@ class Field:
         rigid -= self.pixels
         rigid *= self.turns
         rigid += self.shifts * (placement.pivot - self.source.pivot).astype(np.float32)
+        tilt = placement.rotation @ self.source.rotation.T
+        roll = float(tilt[1, 0] - tilt[0, 1]) / 2
+        rigid[..., 0] += self.bends * np.float32(self.source.scale * roll)
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
         moved = _transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
         rigid[self.box] += moved * self.turns[self.box]

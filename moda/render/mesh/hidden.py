@@ -90,14 +90,18 @@ class OtherSide:
         self, drawn: np.ndarray, image: np.ndarray, back: np.ndarray, step: int, shown: float, start: int
     ) -> None:
         """Into `drawn` (h, w, 4), which shows `image`, whose row `start` is the picture's first, at `back` (h, w, 2)."""
-        coarse = _at_nodes(self.weight, back[::LOOK, ::LOOK] - np.array([0, start], dtype=np.float32), step) > 0.01
+        coarse = (
+            _at_nodes(self.weight, back[::LOOK, ::LOOK] - np.array([0, start], dtype=np.float32), step) > 0.01
+        )
         rows, columns = (np.flatnonzero(coarse.any(axis=axis)) for axis in (1, 0))
         if not len(rows):
             return
         box = tuple(slice(max(0, (i[0] - 1) * LOOK), (i[-1] + 2) * LOOK) for i in (rows, columns))
         back = back[box] - np.array([0, start], dtype=np.float32)
         weight = _at_nodes(self.weight, back, step)
-        other = warp(image, _at_nodes(self.at, back, step) + np.array([0, start], dtype=np.float32)).astype(np.float32)
+        other = warp(image, _at_nodes(self.at, back, step) + np.array([0, start], dtype=np.float32)).astype(
+            np.float32
+        )
         other[..., :3] = np.minimum(other[..., :3] * _at_nodes(self.light, back, step), other[..., 3:])
         part = drawn[box]
         # What is no person there stays none here.

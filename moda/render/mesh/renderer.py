@@ -14,7 +14,7 @@ from moda.engine.parallel import ordered
 from moda.errors import ModaError
 from moda.face.source import HeadPose, Source
 from moda.motion import Motion
-from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, UPPER_LIDS, rotation
+from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, UPPER_LIDS
 from moda.render.mesh.basis import dense
 from moda.render.mesh.crown import crown
 from moda.render.mesh.eyes import Eye
@@ -22,7 +22,7 @@ from moda.render.mesh.field import Field
 from moda.render.mesh.hidden import OtherSide
 from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
-from moda.render.mesh.placing import Placement, smoothstep, warp
+from moda.render.mesh.placing import Placement, placed, smoothstep, warp
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
 
@@ -155,11 +155,7 @@ class MeshRenderer:
     def _frame(self, p: PreparedMesh, motion: Motion) -> np.ndarray:
         exp = narrowed(motion.exp[0] - p.motion.exp[0], p.shape)
         rest = p.field.source
-        placement = Placement(
-            rotation(motion.pitch, motion.yaw, motion.roll)[0],
-            rest.scale * float(motion.scale[0] / p.motion.scale[0]),
-            rest.pivot + rest.scale * (motion.t[0] - p.motion.t[0])[:2],
-        )
+        placement = placed(motion, p.motion, rest)
         image = self._eyes(p, exp)
         start = 0
         if p.crown is not None:
