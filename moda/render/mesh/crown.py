@@ -9,11 +9,14 @@ NARROW = 0.1  # eye distances: a run of hair along the edge that is shorter is a
 SLOPE = 0.15  # eye distances below the edge over which the outline's slope is measured
 TALLEST, LOWEST = 0.8, 0.25  # eye distances that hair goes on beyond the edge
 JOINED = 0.5  # eye distances: runs nearer to each other are one head's
+# Of the way from the edge to the face, and eye distances at least: what is repeated.
+HALFWAY, THIN = 0.35, 0.12
 SOFT = 0.06  # eye distances: its edge
 
 
-def crown(person: np.ndarray, unit: float) -> np.ndarray | None:
-    """(size, size, 4) uint8, color times alpha; pixels an eye distance -> (rows, size, 4) uint8 to stand on top of it.
+def crown(person: np.ndarray, forehead: float, unit: float) -> np.ndarray | None:
+    """(size, size, 4) uint8, color times alpha; the row in which the face begins; pixels an eye distance ->
+    (rows, size, 4) uint8 to stand on top of it.
 
     None where the edge cuts no hair. The outline is a parabola's whose half width w falls from the edge's on as it rose
     below it: w(h)^2 = w0^2 - slope h.
@@ -39,7 +42,10 @@ def crown(person: np.ndarray, unit: float) -> np.ndarray | None:
         cover = np.maximum(
             cover, np.clip((width - np.abs(column - middle)) / (SOFT * unit) + 0.5, 0, 1) * (width > 0)
         )
-    mirrored = person[rows:0:-1].astype(np.float32)
+    # Back and forth between the edge and a part of the way to the face, so that no forehead comes up again.
+    deep = max(2, round(max(HALFWAY * forehead, THIN * unit)))
+    away = np.arange(rows, 0, -1) % (2 * deep)
+    mirrored = person[np.minimum(np.minimum(away, 2 * deep - away), size - 1)].astype(np.float32)
     color = mirrored[..., :3] * (255 / np.maximum(mirrored[..., 3:], 1))
     # What is background in the mirror takes the color of the hair beside it.
     known = (mirrored[..., 3] > 252).astype(np.float32)

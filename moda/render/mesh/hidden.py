@@ -25,11 +25,8 @@ BETTER = (
 FROM, WHOLE = 0.08, 0.25  # sine of the turn towards the hidden side from which it is shown, and shown whole
 ABOUT = 0.25  # eye distances over which two sides' light is compared
 LIGHT = (0.4, 2.5)  # of one side's light in the other's, at most
-HALF, LOWEST, WIDEST = (
-    1.2,
-    1.3,
-    1.2,
-)  # eye distances aside, below the eyes, and of the ellipse, where the head's side ends
+# Eye distances aside and below the eyes, and part of the head's ellipse, where its side ends.
+HALF, LOWEST, WIDEST = 1.2, 1.3, 1.2
 EVEN = 0.06  # eye distances over which the weight is evened out
 LOOK = 8  # pixels apart, where it is looked for
 LEAST = 0.05  # of the weight: a side that is nowhere better by more than this is not kept

@@ -12,7 +12,7 @@ from moda.motion import Motion
 from moda.motion.explicit import NECK_PIVOT, rotation
 
 # What is drawn of the turns asked for: landmarks of people show less of a nod than their heads do, and more of a tilt.
-NODS, TILTS = 1.11, 0.94
+NODS, TILTS = 1.16, 0.94
 FACE_MIDDLE = np.array([0.0, 0.3, -0.1])  # head-fixed: stays where it is asked for
 NO_MAP = np.empty(0, np.float32)  # places are given as pairs, in one map
 

@@ -131,7 +131,9 @@ class MeshRenderer:
         )
         alpha = matte(image, points, pose.scale)
         layers = part(image, alpha, pose.scale)
-        above = crown(layers.person, pose.scale) if layers.background is not None else None
+        above = (
+            crown(layers.person, float(points[10, 1]), pose.scale) if layers.background is not None else None
+        )
         field = Field(pose, source.shape, self.size, alpha, above is not None)
         return PreparedMesh(
             identity=source.keypoints,
