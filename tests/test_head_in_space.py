@@ -12,9 +12,10 @@ from moda.evaluation.metrics import psnr
 from moda.face import read_portrait
 from moda.face.expression import smile
 from moda.motion import Motion
-from moda.motion.explicit import INDEX, LID_APERTURE
+from moda.motion.explicit import INDEX, LID_APERTURE, angles, rotation
 from moda.render.mesh import MeshRenderer, layers
 from moda.render.mesh.head import Outline, learned
+from moda.render.mesh.placing import FACE_MIDDLE, NODS, TILTS, Placement, placed
 from moda.render.mesh.renderer import together
 
 SIZE = 256
@@ -125,3 +126,55 @@ def test_a_laugh_relaxes_and_a_closed_mouth_is_ones_own(portrait):
     frame = one(renderer, p, replace(p.motion, exp=np.zeros_like(p.motion.exp)))
     again = read_portrait(frame).shape
     assert np.linalg.norm(again[291] - again[61]) < wide - 0.08
+
+
+def test_hair_that_the_upper_edge_cuts_goes_on(portrait):
+    """The picture cut through its hair: with the chin down no hair is stretched to the edge, and what is there moves."""
+    whole = read_portrait(portrait.with_name("drawing.jpg"))
+    crop = MeshRenderer(SIZE).framing(whole)
+    top = int(np.argmax(layers.person_mask(crop.cut(whole.image)).max(axis=1) > 0.5)) / crop.scale
+    cut = int(top - crop.matrix[1, 2] / crop.scale + 0.35 * whole.pose.scale)
+    renderer = MeshRenderer(SIZE)
+    p = renderer.prepare(read_portrait(np.ascontiguousarray(whole.image[cut:])))
+    assert p.crown is not None and (one(renderer, p, p.motion) == p.image).all()
+    down = one(renderer, p, posed(p.motion, pitch=-25)).astype(int)
+    hair = np.flatnonzero(p.layers.person[0, :, 3] > 250)
+    middle = hair[len(hair) // 2]
+    behind = p.layers.background[0, middle, :3].astype(int)
+    assert np.abs(down[0, middle] - behind).max() < 12  # the head has left the edge
+    low = int(0.25 * p.field.source.scale)
+    assert np.abs(down[low:, middle] - p.image[0, middle]).max(axis=1).min() < 25  # and took its hair along
+
+
+def test_a_picture_with_its_hair_whole_needs_no_more(prepared):
+    assert prepared[1].crown is None
+
+
+def test_a_hidden_side_comes_from_the_other(portrait):
+    """A head drawn turned away is a portrait whose far side the near one can show; a straight one has nothing to give."""
+    renderer = MeshRenderer(SIZE)
+    straight = renderer.prepare(read_portrait(portrait.with_name("drawing.jpg")))
+    assert straight.other is None or straight.other.weight.mean() < 0.01
+    turned = one(renderer, straight, posed(straight.motion, yaw=22))
+    p = renderer.prepare(read_portrait(turned))
+    assert p.other is not None and p.other.side > 0
+    rest = p.field.source
+    assert p.other.shown(rest, placed(posed(p.motion, yaw=10), p.motion, rest)) == 0  # further away
+    assert p.other.shown(rest, placed(posed(p.motion, yaw=-25), p.motion, rest)) == 1
+    assert (one(renderer, p, p.motion) == p.image).all()
+    back = posed(p.motion, yaw=-22)
+    with_it, without = one(renderer, p, back), one(renderer, replace(p, other=None), back)
+    changed = np.abs(with_it.astype(int) - without).max(axis=-1) > 8
+    assert 0.001 < changed.mean() < 0.2
+    assert changed[:, SIZE // 2 :].sum() > 4 * changed[:, : SIZE // 2].sum()
+
+
+def test_a_nod_is_drawn_larger_about_the_face(prepared):
+    _, p, _ = prepared
+    rest, motion = p.field.source, posed(p.motion, pitch=10, roll=10)
+    pose = placed(motion, p.motion, rest)
+    pitch, yaw, roll = (float(a[0]) for a in angles(pose.rotation[None]))
+    own = [float(getattr(p.motion, name)[0]) for name in ("pitch", "yaw", "roll")]
+    assert np.allclose([pitch, yaw, roll], np.add(own, [10 * NODS, 0, 10 * TILTS]), atol=0.01)
+    asked = Placement(rotation(motion.pitch, motion.yaw, motion.roll)[0], rest.scale, rest.pivot)
+    assert np.allclose(pose.place(FACE_MIDDLE), asked.place(FACE_MIDDLE), atol=0.01)

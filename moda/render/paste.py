@@ -96,10 +96,20 @@ class Paster:
         self._size = (int(x1 - x0), int(y1 - y0))
         self._matrix = back - [[0, 0, x0], [0, 0, y0]]
         # Distance to the square's edge, in its own pixels; where the picture ends first there is nothing to fade to.
-        edge = np.minimum(np.arange(crop.size), np.arange(crop.size)[::-1]) / (FEATHER * crop.size)
-        ramp = np.clip(edge, 0, 1).astype(np.float32)
+        # So where the picture's upper edge is the square's own: hair that it cuts moves there too.
+        edge = np.arange(crop.size) / (FEATHER * crop.size)
+        ramp = np.clip(np.minimum(edge, edge[::-1]), 0, 1).astype(np.float32)
         ramp = ramp * ramp * (3 - 2 * ramp)
-        mask = cv2.warpAffine(np.outer(ramp, ramp), self._matrix, self._size, flags=cv2.INTER_LINEAR)
+        down = ramp.copy()
+        if crop.matrix[1, 0] == 0 and abs(corners[:, 1].min() + 0.5) < 1:
+            down[: crop.size // 2] = 1
+        mask = cv2.warpAffine(
+            np.outer(down, ramp),
+            self._matrix,
+            self._size,
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
         self._mask = cv2.merge([mask] * 3)
         self._under = image[self._box] * (1 - self._mask)
 

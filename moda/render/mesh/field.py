@@ -31,8 +31,11 @@ COLUMNS = np.arange(63).reshape(21, 3)[SKIN].ravel()
 class Field:
     """The forward fields of one source."""
 
-    def __init__(self, pose: HeadPose, shape: np.ndarray, size: int, alpha: np.ndarray | None) -> None:
-        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured. alpha: (size, size) the person's."""
+    def __init__(
+        self, pose: HeadPose, shape: np.ndarray, size: int, alpha: np.ndarray | None, free: bool = False
+    ) -> None:
+        """pose: in the square's pixels. shape: (478, 3) head-fixed, as pictured. alpha: (size, size) the person's.
+        free: the head may leave the upper edge, beyond which its hair goes on."""
         self.size, self.source = size, Placement.of(pose)
         self.step = max(1, size // NODES)  # pixels between nodes
         # Nodes lie in the middle of squares of `step` pixels, one square beyond the picture on each side: then
@@ -48,7 +51,9 @@ class Field:
         x = np.concatenate([units, depth[..., None]], axis=-1) @ pose.rotation
         self.x = x.astype(np.float32) - NECK_PIVOT  # head-fixed, from the pivot
         edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
-        self.turns, self.shifts = head.follows(
+        if free:
+            edge[..., 1] = np.inf
+        self.turns, self.shifts, self.bends = head.follows(
             units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
         )
         self._expression(units, place, shape, pose)
@@ -103,6 +108,9 @@ class Field:
         rigid -= self.pixels
         rigid *= self.turns
         rigid += self.shifts * (placement.pivot - self.source.pivot).astype(np.float32)
+        tilt = placement.rotation @ self.source.rotation.T
+        roll = float(tilt[1, 0] - tilt[0, 1]) / 2
+        rigid[..., 0] += self.bends * np.float32(self.source.scale * roll)
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
         moved = _transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
         rigid[self.box] += moved * self.turns[self.box]
@@ -111,9 +119,9 @@ class Field:
         lower[self.mouth] += moved * self.turns[self.mouth]
         return rigid, lower
 
-    def backward(self, forward: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+    def backward(self, forward: np.ndarray, box: tuple[slice, slice], above: int = 0) -> np.ndarray:
         """forward (N, N, 2): where source nodes go -> (h, w, 2) pixels: where each pixel of the box (rows, columns)
-        comes from.
+        comes from, in an image whose row `above` is the picture's first.
 
         b(y) = -d(y + b(y)), by iteration: first on every fourth node, where steps are cheap, then on all nodes,
         and between them linearly.
@@ -133,7 +141,7 @@ class Field:
         )
         back = _iterate(forward / np.float32(step), nodes, start, 3) * np.float32(step)
         back[..., 0] += _line(nodes[1], step)
-        back[..., 1] += _line(nodes[0], step)[:, None]
+        back[..., 1] += _line(nodes[0], step)[:, None] + np.float32(above)
         if step > 1:
             back = np.asarray(cv2.resize(back, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR))
         top, left = (s.start - (n.start - 1) * step for s, n in zip(box, nodes))

@@ -29,11 +29,14 @@ FACE, EARS = (
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends, in one layer
-TURNS_END = (0.25, 1.0)  # the same below the chin in the neck's middle, of a person who stands alone
-BESIDE, SOONER = (0.3, 1.5), 0.85  # how far beside the neck, and how much sooner, it ends there
+TURNS_END = (-0.07, 0.85)  # the same below the chin in the neck's middle, of a person who stands alone
+# A neck bends where a head that turned whole would carry it to the other side: eye distances a radian of roll, and how
+# far below the chin that ends.
+BENDS, BENDS_END = 0.25, (0.6, 1.4)
+BESIDE, SOONER = (0.3, 1.5), 1.41  # how far beside the neck, and how much sooner, it ends there
 CHEST, SHOULDERS, BROAD = (
-    0.85,
-    0.45,
+    0.72,
+    0.19,
     (0.4, 2.0),
 )  # of the head's shifts that a body follows, from its middle outwards
 # Eye distances from the square's edge in which all comes to rest: at most what room there is about the hair; where hair
@@ -162,8 +165,9 @@ def depth(
 
 def follows(
     units: np.ndarray, edge: np.ndarray, pose: HeadPose, chin: float, alpha: np.ndarray | None, step: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """-> (N, N, 1) how far each node turns with the head, (N, N, 1) how far it shifts with it.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-> (N, N, 1) how far each node turns with the head, (N, N, 1) how far it shifts with it, (N, N) eye distances to
+    the right a radian of roll.
 
     units: (N, N, 2) nodes, eye distances from the eyes in the picture. edge: (N, N, 4) from the square's left,
     top, right and bottom. alpha: the person's, None where the picture is one layer. step: between nodes.
@@ -173,7 +177,7 @@ def follows(
     if alpha is None:
         follow = _in_one_layer(units, nearest, pose, chin)
         follow = (cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0) * inside)[..., None]
-        return follow.astype(np.float32), follow.astype(np.float32)
+        return follow.astype(np.float32), follow.astype(np.float32), np.zeros_like(nearest, dtype=np.float32)
     neck = (pose.rotation @ NECK_PIVOT)[:2]
     across = np.abs(units[..., 0] - neck[0])
     below = units[..., 1] - neck[1] + NECK_PIVOT[1] - chin
@@ -182,8 +186,13 @@ def follows(
     turns = 1 - smoothstep((below + sooner - TURNS_END[0]) / (TURNS_END[1] - TURNS_END[0]))
     body = CHEST + (SHOULDERS - CHEST) * smoothstep((across - BROAD[0]) / (BROAD[1] - BROAD[0]))
     shifts = turns + (1 - turns) * body
-    out = [cv2.GaussianBlur((w * rests).astype(np.float32), (0, 0), 1.0) * inside for w in (turns, shifts)]
-    return out[0][..., None].astype(np.float32), out[1][..., None].astype(np.float32)
+    bends = (1 - turns) * smoothstep(below / 0.6 + 0.5)
+    bends *= BENDS * (1 - smoothstep((below - BENDS_END[0]) / (BENDS_END[1] - BENDS_END[0])))
+    out = [
+        (cv2.GaussianBlur((w * rests).astype(np.float32), (0, 0), 1.0) * inside).astype(np.float32)
+        for w in (turns, shifts, bends)
+    ]
+    return out[0][..., None], out[1][..., None], out[2]
 
 
 def _edges(edge: np.ndarray, alpha: np.ndarray, pose: HeadPose, body: np.ndarray) -> np.ndarray:

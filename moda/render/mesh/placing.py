@@ -8,8 +8,12 @@ import cv2
 import numpy as np
 
 from moda.face.source import HeadPose
-from moda.motion.explicit import NECK_PIVOT
+from moda.motion import Motion
+from moda.motion.explicit import NECK_PIVOT, rotation
 
+# What is drawn of the turns asked for: landmarks of people show less of a nod than their heads do, and more of a tilt.
+NODS, TILTS = 1.16, 0.94
+FACE_MIDDLE = np.array([0.0, 0.3, -0.1])  # head-fixed: stays where it is asked for
 NO_MAP = np.empty(0, np.float32)  # places are given as pairs, in one map
 
 
@@ -28,6 +32,16 @@ class Placement:
     def place(self, x: np.ndarray) -> np.ndarray:
         """(..., 3) head-fixed -> (..., 2) pixels of the square."""
         return self.pivot + self.scale * ((x - NECK_PIVOT) @ self.rotation[:2].T)
+
+
+def placed(motion: Motion, own: Motion, rest: Placement) -> Placement:
+    """One frame's motion, the picture's own motion and placement -> where the head is drawn."""
+    asked = rotation(motion.pitch, motion.yaw, motion.roll)[0]
+    pitch, roll = own.pitch + NODS * (motion.pitch - own.pitch), own.roll + TILTS * (motion.roll - own.roll)
+    turned = rotation(pitch, motion.yaw, roll)[0]
+    scale = rest.scale * float(motion.scale[0] / own.scale[0])
+    pivot = rest.pivot + rest.scale * (motion.t[0] - own.t[0])[:2]
+    return Placement(turned, scale, pivot + scale * ((asked - turned) @ (FACE_MIDDLE - NECK_PIVOT))[:2])
 
 
 def smoothstep(x: np.ndarray | np.floating | float) -> np.ndarray:

@@ -14,13 +14,15 @@ from moda.engine.parallel import ordered
 from moda.errors import ModaError
 from moda.face.source import HeadPose, Source
 from moda.motion import Motion
-from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, UPPER_LIDS, rotation
+from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, UPPER_LIDS
 from moda.render.mesh.basis import dense
+from moda.render.mesh.crown import crown
 from moda.render.mesh.eyes import Eye
 from moda.render.mesh.field import Field
+from moda.render.mesh.hidden import OtherSide
 from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
-from moda.render.mesh.placing import Placement, smoothstep, warp
+from moda.render.mesh.placing import Placement, placed, smoothstep, warp
 from moda.render.mesh.topology import EYES, IRIS_RINGS
 from moda.render.paste import Crop
 
@@ -81,8 +83,10 @@ class PreparedMesh:
     crop: Crop
     image: np.ndarray  # (size, size, 3) uint8, the square as it is
     layers: Layers
+    crown: np.ndarray | None  # (rows, size, 4) hair beyond the picture's upper edge
     shape: np.ndarray  # (478, 3) head-fixed, as pictured
     field: Field
+    other: OtherSide | None  # of the head, where the picture shows one side less
     eyes: tuple[Eye, Eye]
     mouth: Mouth
 
@@ -126,14 +130,21 @@ class MeshRenderer:
             for (upper, lower), iris, ring in zip(EYES, (468, 473), IRIS_RINGS)
         )
         alpha = matte(image, points, pose.scale)
+        layers = part(image, alpha, pose.scale)
+        above = (
+            crown(layers.person, float(points[10, 1]), pose.scale) if layers.background is not None else None
+        )
+        field = Field(pose, source.shape, self.size, alpha, above is not None)
         return PreparedMesh(
             identity=source.keypoints,
             motion=source.motion,
             crop=crop,
             image=image,
-            layers=part(image, alpha, pose.scale),
+            layers=layers,
+            crown=above,
             shape=source.shape,
-            field=Field(pose, source.shape, self.size, alpha),
+            field=field,
+            other=OtherSide.of(field, layers.person),
             eyes=(eyes[0], eyes[1]),
             mouth=Mouth(image, points, source.shape, source.motion.exp[0], Placement.of(pose)),
         )
@@ -146,23 +157,30 @@ class MeshRenderer:
     def _frame(self, p: PreparedMesh, motion: Motion) -> np.ndarray:
         exp = narrowed(motion.exp[0] - p.motion.exp[0], p.shape)
         rest = p.field.source
-        placement = Placement(
-            rotation(motion.pitch, motion.yaw, motion.roll)[0],
-            rest.scale * float(motion.scale[0] / p.motion.scale[0]),
-            rest.pivot + rest.scale * (motion.t[0] - p.motion.t[0])[:2],
-        )
+        placement = placed(motion, p.motion, rest)
         image = self._eyes(p, exp)
+        start = 0
+        if p.crown is not None:
+            image, start = np.concatenate([p.crown, image]), len(p.crown)
         upper, lower = p.field.forward(exp, placement)
         whole = slice(0, self.size), slice(0, self.size)
-        frame = p.layers.over(warp(image, p.field.backward(upper, whole)))
+        back = p.field.backward(upper, whole, start)
+        person = warp(image, back)
+        shown = p.other.shown(rest, placement) if p.other else 0.0
+        if p.other and shown:
+            p.other.fill(person, image, back, p.field.step, shown, start)
+        frame = p.layers.over(person)
         points = placement.place(p.shape + dense(exp))
         jaw = p.mouth.box(points, placement)
-        below = p.layers.over(warp(image, p.field.backward(lower, jaw)), jaw)
+        below = p.layers.over(warp(image, p.field.backward(lower, jaw, start)), jaw)
         frame = p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
+        top = frame[0].copy()
         frame[[0, -1]], frame[:, [0, -1]] = (
             p.image[[0, -1]],
             p.image[:, [0, -1]],
         )  # where a fold reached the edge
+        if p.crown is not None:
+            frame[0] = top
         return frame
 
     def _eyes(self, p: PreparedMesh, exp: np.ndarray) -> np.ndarray:
