@@ -208,3 +208,11 @@ def test_a_cluster_that_loses_a_node_loses_no_video(table, tmp_path, tiny):
     videos = sorted(out.glob("*.mp4"))
     assert [video.name for video in videos] == [f"{number:05d}_short.mp4" for number in range(1, 9)]
     assert all(probe(video).has_sound for video in videos)
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once(table, tmp_path, tiny):
+    pytest.importorskip("ray")
+    began = time.monotonic()
+    with pytest.raises(ModaError, match="no Ray cluster at 127.0.0.1:1"):
+        run(table([GOOD]), tmp_path / "out", Setup(str(tiny), "cpu"), ray="127.0.0.1:1")
+    assert time.monotonic() - began < 60 and not list((tmp_path / "out").glob("*.mp4"))

@@ -52,6 +52,7 @@ def test_a_changed_file_is_told(video, tmp_path):
     data[-2000] ^= 0xFF
     out.write_bytes(data)
     assert any("broken: assertion.bmffHash.mismatch" in line for line in known(out))
+    assert run(["verify", str(out)]) == 2
 
 
 def test_files_without_credentials(video, portrait, tmp_path):

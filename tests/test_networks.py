@@ -63,3 +63,38 @@ def test_a_folder_that_cannot_be_made_is_said(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ModaError, match="cannot write into"):
         networks.export(tiny, Description.read(tiny), tmp_path / "file" / "out")
+
+
+def test_moditalkers_networks(tmp_path):
+    """Of the small model, whose weights are here."""
+    from moda.weights.folder import MODITALKER
+
+    found = dict(networks.export(MODITALKER, Description.read(MODITALKER), tmp_path / "out", check=True))
+    assert set(found) == {"encoder", "landmarks", "planes", "landmark_planes", "unet", "clip"}
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("make", [networks.hubert, networks.hubert50])
+def test_huberts_networks(make, large, tmp_path):
+    """Random weights; large: of HuBERT base's size."""
+    import torch
+
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": (8,) * 7,
+             "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.HubertModel(transformers.HubertConfig(**({} if large else small))).eval()
+    (network,) = make(model)
+    assert networks.difference(network, networks.write(network, tmp_path / "x.onnx")) < networks.TOLERANCE
+
+
+@pytest.mark.parametrize("width", [64, 512])
+def test_whispers_network(width, tmp_path):
+    """Random weights; 512 is Whisper base's width."""
+    import torch
+
+    from moda.audio.whisper import WhisperNet
+
+    torch.manual_seed(0)
+    (network,) = networks.whisper(WhisperNet(width, 4, 1500).eval().requires_grad_(False), (2, 3, 4))
+    assert networks.difference(network, networks.write(network, tmp_path / "x.onnx")) < networks.TOLERANCE

@@ -6,6 +6,7 @@ Every node must see the same folders (portraits, sounds, output) and have moda i
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from moda.errors import ModaError
 
 if TYPE_CHECKING:
     from moda.batch.run import Done
+
+PATIENCE = 10.0  # seconds for the cluster's door to open
 
 
 class _Actor:
@@ -30,6 +33,17 @@ class _Actor:
         return {"number": job.number, "reason": self.worker.make(job) or ""}
 
 
+def _reachable(address: str) -> None:
+    """Errors: ModaError where nobody listens, for which Ray itself waits minutes. "auto" and "local" name no place."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not (colon and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise ModaError(f"there is no Ray cluster at {address}: {error}") from error
+
+
 def spread(jobs: Sequence[Job], setup: Setup, address: str, done: Done) -> None:
     """Make the jobs on the cluster; done(job, reason) as they end. Errors: ModaError without Ray or its cluster."""
     try:
@@ -39,6 +53,7 @@ def spread(jobs: Sequence[Job], setup: Setup, address: str, done: Done) -> None:
         raise ModaError("--ray needs Ray: pip install 'moda-talkinghead[cluster]'") from error
     if not jobs:
         return
+    _reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
     except Exception as error:  # Ray raises what it likes for an address that does not answer

@@ -120,10 +120,13 @@ def export_model(
 
 
 def verify(file: Annotated[Path, typer.Argument(help="Any picture, sound or video.")]) -> None:
-    """What is known of a file: its metadata, its content credentials."""
-    from moda.interchange.credentials import known
+    """What is known of a file: its metadata, its content credentials. Broken ones are an error."""
+    from moda.interchange.credentials import BROKEN, known
 
-    print("\n".join(known(file)) or "nothing is known of this file")
+    lines = known(file)
+    print("\n".join(lines) or "nothing is known of this file")
+    if any(line.startswith(BROKEN) for line in lines):
+        raise ModaError(f"the credentials of {file} are not to be trusted")
 
 
 def _explicit_motion(driving: Path) -> Motion:

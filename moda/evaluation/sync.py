@@ -1,7 +1,7 @@
 """A lip-sync expert of our own: how far a mouth's movement and a sound are apart, by contrast learned from filmed people.
 
-Two small towers see the same WINDOW frames, one the sound as the embedded speech encoder encodes it (what
-Whisper's layers say, and loudness; not the lips it predicts), one the lips and the jaw; their embeddings are near where both
+Two small towers see the same WINDOW frames, one the sound as the embedded speech encoder encodes it (what Whisper's
+layers say, and loudness; not the lips it predicts), one the lips and the jaw; their embeddings are near where both
 belong together. Trained by `moda train configs/sync.json`.
 Source: Chung & Zisserman, "Out of time: automated lip sync in the wild", ACCV 2016 workshops; there on pixels.
 """

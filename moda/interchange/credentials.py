@@ -25,6 +25,7 @@ from moda.media.files import check_input, whole
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 TYPES = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime"}
+BROKEN = "credentials: broken"
 UNTRUSTED = "signingCredential.untrusted"  # a certificate that no authority vouches for: ours
 YEARS = 10
 _MISSING = "credentials need c2pa-python: pip install 'moda-talkinghead[credentials]'"
@@ -244,12 +245,12 @@ def known(path: str | os.PathLike) -> list[str]:
     except c2pa.C2paError as error:
         if "ManifestNotFound" in type(error).__name__ + str(error) or "no JUMBF" in str(error):
             return lines
-        return [*lines, f"credentials: cannot be read: {error}"]
+        return [*lines, f"{BROKEN}: {error}"]
     manifest = store["manifests"][store["active_manifest"]]
     problems = _problems(store)
     trust = [status for status in store.get("validation_status", []) if status.get("code") == UNTRUSTED]
-    state = f"broken: {', '.join(problems)}" if problems else "whole, as it was signed"
-    lines.append(f"credentials: {state}{'; the signer is not a known one' if trust else ''}")
+    state = f"{BROKEN}: {', '.join(problems)}" if problems else "credentials: whole, as it was signed"
+    lines.append(f"{state}{'; the signer is not a known one' if trust else ''}")
     issuer = manifest.get("signature_info", {})
     lines.append(f"signed by: {issuer.get('common_name') or issuer.get('issuer') or 'unknown'}")
     for assertion in manifest.get("assertions", []):
