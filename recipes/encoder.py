@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from moda.audio.mel import BANDS, FLOOR, HOP, PER_FRAME, WINDOW, LogMel
 from moda.audio.speech_net import SILENCE, SpeechConfig, SpeechNet
 from moda.constants import SAMPLES_PER_FRAME
-from moda.training.trainer import Trainer, TrainerConfig
+from moda.training.trainer import Trainer, TrainerConfig, seeded
 from recipes import augment
 
 DIRECTIONS = 192
@@ -306,8 +306,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     values = json.loads(options.config.read_text())
-    task = EncoderTask(options.work, SpeechConfig(**values["network"]))
-    Trainer(task, TrainerConfig(**values["training"]), options.work / options.config.stem).run()
+    training = TrainerConfig(**values["training"])
+    with seeded(training.seed):
+        task = EncoderTask(options.work, SpeechConfig(**values["network"]))
+    Trainer(task, training, options.work / options.config.stem).run()
 
 
 if __name__ == "__main__":

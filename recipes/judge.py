@@ -95,7 +95,7 @@ def closure(head: TalkingHead, data: Path, work: Path | None) -> None:
     )
 
 
-def leave_out(head: TalkingHead, work: Path, run_folder: Path, out: Path, seeds: int = 2) -> None:
+def leave_out(head: TalkingHead, work: Path, run_folder: Path, out: Path, seeds: int = 1) -> None:
     """Motions of every filmed person, from an encoder whose lips were fitted on all the others."""
     from moda.training.dataset import items
     from recipes.calibrate import encoder_for, load_net
@@ -108,6 +108,8 @@ def leave_out(head: TalkingHead, work: Path, run_folder: Path, out: Path, seeds:
     out.mkdir(parents=True, exist_ok=True)
     encoders: dict[str, object] = {}
     for item in items([work / "dataset"]):
+        if all((out / f"{item.path.stem}_{seed}.npz").exists() for seed in range(seeds)):
+            continue  # made before it was cut off
         if item.person not in encoders:
             encoders[item.person] = encoder_for(net, takes, hidden, item.person, head.encoder.calibration)
         wave = item.wave[max(0, -item.lag) * 640 :]

@@ -1,6 +1,8 @@
 """Filmed people's lips: tracked, brought in time with their sound, told from features by ridge regression.
 
-    python -m recipes.lips WORK --data ../shared/data --teacher FILE      WORK/tracks/*.npz, WORK/people.npz
+    python -m recipes.lips WORK --dataset DATASET --teacher FILE --index INDEX.tsv      WORK/people.npz
+
+DATASET: of `moda data prepare`, where faces were tracked. INDEX.tsv: columns person and language.
 
 Every person weighs the same but for the root of their minutes; people, never files, are left out.
 """
@@ -183,39 +185,28 @@ def load_people(work: Path) -> list[Take]:
 
 
 def main() -> None:
-    from moda.audio.decode import read_audio
     from moda.audio.whisper import WhisperEncoder
-    from moda.face.tracking import landmarks_of, motion_of
+    from moda.training.dataset import items
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("work", type=Path)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--index", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     options = parser.parse_args()
-    tracks = options.work / "tracks"
-    tracks.mkdir(parents=True, exist_ok=True)
     encoder = WhisperEncoder.load(options.teacher, (3,))
+    with open(options.index, encoding="utf-8") as file:
+        languages = {row["person"]: row["language"] for row in csv.DictReader(file, delimiter="\t")}
     takes, features = [], {}
-    with open(options.data / "video" / "INDEX.tsv", encoding="utf-8") as file:
-        index = list(csv.DictReader(file, delimiter="\t"))
-    for row in index:
-        path = options.data / "video" / row["file"]
-        stored = tracks / f"{path.stem}.npz"
-        if not stored.exists():
-            times, landmarks = landmarks_of(path)
-            motion, keypoints = motion_of(landmarks, times)
-            array = motion.to_array()
-            np.savez(stored, motion=array, keypoints=keypoints, times=times, landmarks=landmarks)
-        lips = np.load(stored)["motion"][:, : 3 * MOUTH.stop]
-        sound = read_audio(path)
-        heard = encoder.features(sound)[:, 0]
+    for item in items([options.dataset]):
+        lips = item.motion[:, : 3 * MOUTH.stop]
+        heard = encoder.features(item.wave)[:, 0]
         n = min(len(heard), len(lips))
-        takes.append(
-            Take(path.stem, row["person"], row["language"], sound, lips[:n], int(row["lag_frames"] or 0))
-        )
-        features[path.stem] = heard[:n]
+        name = item.path.stem
+        takes.append(Take(name, item.person, languages[item.person], item.wave, lips[:n], item.lag))
+        features[name] = heard[:n]
     for reach in (5, 2):
         offsets(takes, features, reach=reach)
     print(leave_out(takes, lambda sound: encoder.features(sound)[:, 0], (300.0,)))

@@ -45,8 +45,9 @@ def sounds_of(segments: list, frames: int) -> np.ndarray:
     return phones.frames(segments, 2 * frames, 2 * FPS)
 
 
-def recorded(speech: Path, out: Path, english: dict[str, str]):
-    for folder, count in (("lj", None), ("librispeech", 110)):
+def recorded(speech: Path, out: Path, english: dict[str, str], unread: int):
+    """LJ by its transcripts, and `unread` files of LibriSpeech whose words are recognized first."""
+    for folder, count in (("lj", None), ("librispeech", unread)):
         files = sorted((speech / folder).glob("*.opus"))
         files = files if count is None else files[:: max(1, len(files) // count)]
         found = align_folder(files, english if folder == "lj" else {}, out / f"{folder}.jsonl")
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--espeak", type=int, default=500, help="clips")
+    parser.add_argument("--recorded", type=int, default=110, help="files of LibriSpeech")
     parser.add_argument("--flite", type=int, default=30, help="clips of each voice")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -78,7 +80,7 @@ def main() -> None:
     for name, sound, segments in (
         *synth.espeak_clips(sentences, options.espeak),
         *synth.flite_clips(sentences[: len(english)], options.flite),
-        *recorded(speech, options.out, english),
+        *recorded(speech, options.out, english, options.recorded),
     ):
         sound = whole_frames(np.int16(32767 * np.clip(sound, -1, 1)))
         names.append(name)

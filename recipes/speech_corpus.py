@@ -26,16 +26,22 @@ def read_sound(path: Path) -> np.ndarray:
 
     resampler = av.AudioResampler("s16", "mono", SAMPLE_RATE)
     parts = []
-    with av.open(str(path), format="g722" if path.suffix == ".g722" else None) as container:
+    with av.open(
+        str(path), format="g722" if path.suffix == ".g722" else None, metadata_errors="ignore"
+    ) as container:
         for frame in container.decode(audio=0):
             parts += [f.to_ndarray()[0] for f in resampler.resample(frame)]
         parts += [f.to_ndarray()[0] for f in resampler.resample(None)]
     return np.concatenate(parts) if parts else np.zeros(0, np.int16)
 
 
-def clips_of(folder: Path, random: np.random.Generator, limit: int | None = None):
-    """-> (name, int16 sound) of 2 to 12 s; prompts of one folder with pauses of 0.2 to 1 s between."""
+def clips_of(folder: Path, random: np.random.Generator, limit: int | None = None, most: int = 0):
+    """-> (name, int16 sound) of 2 to 12 s; prompts of one folder with pauses of 0.2 to 1 s between.
+
+    most: of so many files at most, evenly chosen; 0: of all.
+    """
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SOUND and p.is_file())
+    files = files[:: max(1, -(-len(files) // most))] if most else files
     held: list[np.ndarray] = []
     held_name = ""
     for path in files:
@@ -94,6 +100,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--teacher", type=Path, help="Whisper base, a file or folder")
+    parser.add_argument("--files", type=int, default=0, help="at most so many of each folder, evenly chosen")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -102,7 +109,7 @@ def main() -> None:
     names, sounds = [], []
     for folder in options.folders:
         limit = 60 * SAMPLE_RATE if options.kind == "noise" else None
-        for name, sound in clips_of(folder, random, limit):
+        for name, sound in clips_of(folder, random, limit, options.files):
             sound = whole_frames(sound)
             if len(sound) >= SAMPLE_RATE // 2:
                 names.append(name)

@@ -88,6 +88,47 @@ def test_ssim_agrees_with_its_definition_at_its_ends():
     assert metrics.ssim(picture, 255 - picture) < 0.1 and metrics.psnr(picture, picture) > 90
 
 
+def test_frechet_distance_is_that_of_two_normal_distributions():
+    from scipy.linalg import sqrtm
+
+    random = np.random.default_rng(0)
+    a = random.standard_normal((400, 5)) @ random.standard_normal((5, 5))
+    b = random.standard_normal((300, 5)) + 1
+    ca, cb = np.cov(a.T), np.cov(b.T)
+    wanted = np.square(a.mean(0) - b.mean(0)).sum() + np.trace(ca + cb - 2 * sqrtm(ca @ cb).real)
+    assert metrics.frechet_distance(a, b) == pytest.approx(wanted)
+    assert metrics.frechet_distance(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_identity_drift_is_of_the_face_not_of_its_pose():
+    from moda.face.pose import canonical
+    from moda.motion.explicit import rotation
+
+    turn = rotation(np.array([4.0]), np.array([10.0]), np.array([-5.0]))[0]
+    own = 90 * canonical() + 200
+    turned = 70 * canonical() @ turn.T + 300
+    wider = own * (1.15, 1, 1)
+    talking = own.copy()
+    talking[[13, 14, 17, 152], 1] += 30
+    assert metrics.shape_drift(turned, own) < 1e-3 and metrics.shape_drift(talking, own) < 1e-3
+    assert metrics.shape_drift(wider, own) > 0.03
+
+
+def test_frames_lie_side_by_side_in_the_page(tmp_path):
+    from moda.evaluation import report, strips
+
+    pictures = [np.full((64, 64, 3), 20 * i, np.uint8) for i in range(6)]
+    sheet = strips.strip([pictures[:3], pictures[3:]])
+    assert (
+        sheet.shape == (2 * strips.SIDE, 3 * strips.SIDE, 3)
+        and sheet[0, 0, 0] == 0
+        and sheet[-1, -1, 0] == 100
+    )
+    result = {"clips": "<folder>", "seeds": [0], "rows": [], "summary": {}}
+    assert "&lt;folder&gt;" in report.page(result) and "<img" not in report.page(result)
+    assert report.page(result, {"Ann": sheet}).count("<img src='data:image/jpeg;base64,") == 1
+
+
 def test_an_evaluation_weighs_people_alike():
     rows = [
         {"who": "x", "clip": str(i), "person": p, "gap_r": r}
@@ -110,7 +151,10 @@ def test_self_driving_beats_the_first_frame_left_still(tmp_path, portrait):
     p = renderer.prepare(read_portrait(portrait))
     turned = [replace(p.motion, yaw=p.motion.yaw + np.float32(10 * k / 20)) for k in range(21)]
     write_video(tmp_path / "turning.mp4", renderer.draw(p, join(turned)))
-    result = selfdriven.evaluate_self(tmp_path, renderer)
+    strips: dict[str, np.ndarray] = {}
+    result = selfdriven.evaluate_self(tmp_path, renderer, strips=strips)
+    assert list(strips) == ["turning"] and len(strips["turning"]) == 2 * 144
+    assert all(row["drift"] < 0.03 and row["real_drift"] < 0.03 for row in result["rows"])
     assert [row["frame"] for row in result["rows"]] == [5, 10, 15, 20]
     assert [(step["from"], step["to"]) for step in result["steps"]] == [(0, 4), (4, 8), (8, 12)]
     for step in result["steps"]:

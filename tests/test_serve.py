@@ -9,6 +9,7 @@ import json
 import struct
 import threading
 import time
+from concurrent.futures import Future
 
 import httpx
 import numpy as np
@@ -50,6 +51,13 @@ class FastClock:
 
     def now(self) -> float:
         return self.time
+
+    def begin(self, make, done) -> Future:
+        future: Future = Future()
+        future.set_result(make())
+        return future
+
+    def close(self) -> None: ...
 
     def wait(self, condition, seconds: float) -> None:
         self.time += seconds

@@ -12,10 +12,11 @@ import numpy as np
 from moda.bench.stages import ASSETS, check_assets, machine
 from moda.bench.timing import current_memory
 from moda.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
-from moda.engine.capacity import SHARE, Admission, cost
+from moda.engine.capacity import Admission, limit
 from moda.engine.performance import Sampling, Settings
 from moda.generator.live import HOP
 from moda.motion import join
+from moda.serve.hosts import Hosts
 from moda.streams import pushed
 
 if TYPE_CHECKING:
@@ -44,21 +45,23 @@ def bench_live(
     head = TalkingHead.from_pretrained(model, device)
     speech = read_audio(ASSETS / "speech.wav")
     result: dict = {"machine": machine(head.device, report), "delay": {}, "cost": {}, "crowds": []}
+    hosts = Hosts(head)
     for size, crowd in CROWDS.items():
         character = head.prepare(ASSETS / "astronaut.jpg", size=size)
-        result["cost"][size] = cost(character)
-        room = Admission().room(result["cost"][size])
+        hosts.ready(character)
+        result["cost"][size] = hosts.cost(character)
+        room = Admission(limit(hosts=True)).room(result["cost"][size])
         report(
-            f"{size} px: {result['cost'][size]:.3f} processor seconds a second of speech; "
-            f"{room} sessions are let in ({SHARE:.0%} of the processors)"
+            f"{size} px: {result['cost'][size]:.3f} processor seconds a second of speech; {room} sessions are let in"
         )
         if size == 512:
             result["delay"] = delay(character, speech, report)
             result["quality"] = quality(character, speech, report)
         for count in sorted({1, crowd, room}):
             result["crowds"].append(
-                {"size": size, "sessions": count, **hold(character, speech, count, report)}
+                {"size": size, "sessions": count, **hold(hosts, character, speech, count, report)}
             )
+    hosts.close()
     if hours:
         result["long"] = long(head.prepare(ASSETS / "astronaut.jpg", size=64), speech, hours, report)
     return result
@@ -126,9 +129,9 @@ def quality(character: Character, speech: np.ndarray, report: Callable) -> dict:
     return means
 
 
-def hold(character: Character, speech: np.ndarray, count: int, report: Callable) -> dict:
-    """`count` sessions that hear speech in real time, each in a thread; how far they fall behind."""
-    sessions = [character.session(seed=seed) for seed in range(count)]
+def hold(hosts: Hosts, character: Character, speech: np.ndarray, count: int, report: Callable) -> dict:
+    """`count` sessions that hear speech in real time, in hosts as the server has them; how far they fall behind."""
+    sessions = [hosts.open(character, seed=seed) for seed in range(count)]
     sound = _looped(speech, SECONDS / 2)
     late: list[list[float]] = [[] for _ in sessions]
     frames = [0] * count
@@ -144,17 +147,20 @@ def hold(character: Character, speech: np.ndarray, count: int, report: Callable)
                 late[index].append(time.perf_counter() - due)
 
     threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    processor = time.process_time()
+    processor = time.process_time() + hosts.processor_seconds()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    processor = time.process_time() - processor
+    seconds = time.perf_counter() - began
+    processor = time.process_time() + hosts.processor_seconds() - processor
+    for session in sessions:
+        session.close()
     every = np.concatenate([np.array(one) for one in late])
     found = {
         "late_median": float(np.median(every)),
         "late_p99": float(np.quantile(every, 0.99)),
-        "processors_used": processor / (time.perf_counter() - began),
+        "processors_used": processor / seconds,
         "frames_a_second": min(frames) / (len(sound) / SAMPLE_RATE),
     }
     found["holds"] = bool(found["late_p99"] < LATE)

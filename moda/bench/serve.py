@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moda.bench.stages import ASSETS, check_assets
-from moda.bench.timing import current_memory
 from moda.constants import FPS, SAMPLE_RATE
 from moda.errors import ModaError
 
@@ -50,11 +49,15 @@ def bench_serve(
     from moda.audio.decode import read_audio
     from moda.pipeline import TalkingHead
     from moda.serve.app import build
+    from moda.serve.hosts import Hosts
     from moda.serve.hub import Hub
 
     check_assets()
-    hub = Hub(TalkingHead.from_pretrained(model, device), size=size)
+    head = TalkingHead.from_pretrained(model, device)
+    hosts = Hosts(head)
+    hub = Hub(head, size=size, hosts=hosts)
     own = hub.add(ASSETS / "astronaut.jpg")
+    hosts.ready(hub.portraits[own].characters[size])
     server = uvicorn.Server(uvicorn.Config(build(hub), port=0, log_level="error", ws_max_size=1 << 20))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -161,7 +164,12 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
     """Speaks, is silent, is interrupted. skew: of a frame's own time stamp against the clock, at every minute."""
     import psutil
 
-    process = psutil.Process()
+    me = psutil.Process()
+    every = [me, *me.children(recursive=True)]  # and the sessions' hosts
+
+    def total(name: str) -> int:
+        return sum(getattr(process, name)() for process in every)
+
     await socket.recv()
     wave = np.tile(speech, 2)[: round(SPOKEN * SAMPLE_RATE)]
     state = {"frames": 0, "first": 0.0, "last": 0.0}
@@ -182,11 +190,11 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
             if now - state["first"] > 60 * (minute + 1):
                 minute += 1
                 skews.append(now - state["first"] - header["time"])
-                memory.append(current_memory())
+                memory.append(sum(process.memory_info().rss for process in every) / 1e9)
 
     listening = asyncio.create_task(listen())
-    began, turn, threads = time.perf_counter(), 0, process.num_threads()
-    descriptors = process.num_fds()
+    began, turn, threads = time.perf_counter(), 0, total("num_threads")
+    descriptors = total("num_fds")
     while time.perf_counter() - began < hours * 3600:
         turn += 1
         await socket.send(_pcm(wave))
@@ -209,6 +217,6 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
         "memory_mb_in_10_minutes": float(slope),
         "late": live.counts.late,
         "resets": live.counts.resets,
-        "threads_more": process.num_threads() - threads,
-        "descriptors_more": process.num_fds() - descriptors,
+        "threads_more": total("num_threads") - threads,
+        "descriptors_more": total("num_fds") - descriptors,
     }

@@ -70,7 +70,7 @@ def run(arguments: list[str] | None = None) -> int:
     finally:
         clean()
     if code == INTERRUPTED:  # some versions of typer turn Ctrl-C into this code, others raise
-        message = "interrupted, nothing was written"
+        message = "interrupted; nothing half-written is left"
     if message:
         _say(message)
     return code

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moda.cli.files import given_driving, given_picture
+from moda.cli.files import given_driving, given_performance, given_picture
 from moda.cli.progress import progress
 from moda.errors import ModaError
 
@@ -56,24 +56,38 @@ def batch(
 
 
 def export(
-    driving: Driving,
+    driving: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MOTION_OR_FILE", help="A motion file, a video of a face, a .csv of curves; or speech."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help=".csv, .tsv or .json (mouth cues), .glb, .vrma.")
     ],
     kind: Annotated[str, typer.Option("--format", help="Of a .csv: livelink or a2f.")] = "livelink",
     portrait: Annotated[Path | None, typer.Option(help="The picture that a .glb is made of.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is made for speech.")] = 0,
 ) -> None:
-    """Motion for other programs: curves, cues, meshes."""
+    """Motion for other programs, of a face's movement or of speech: curves, cues, meshes."""
     from moda.interchange.export import check_export
     from moda.interchange.export import export as write
 
     check_export(output, kind, portrait, driving)
-    motion, source = _explicit_motion(given_driving(driving)), None
+    driving, speech = given_performance(driving)
+    source, values = None, None
+    if speech:
+        from moda.interchange.spoken import speak
+
+        with progress("Listening") as report:
+            motion, values = speak(driving, seed, report)
+    else:
+        motion = _explicit_motion(driving)
     if portrait:
         from moda.face import read_portrait
 
         source = read_portrait(given_picture(portrait))
-    write(motion, output, kind, source)
+    write(motion, output, kind, source, values)
 
 
 def stream_curves(

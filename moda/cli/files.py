@@ -64,6 +64,18 @@ def given_driving(path: Path) -> Path:
     return check_input(path, kind) if kind else given_video(path)
 
 
+def given_performance(path: Path) -> tuple[Path, bool]:
+    """-> what `given_driving` takes, or a sound; whether it is that: sound without a moving picture."""
+    if path.suffix.lower() in (".npz", ".csv"):
+        return given_driving(path), False
+    from moda.media.container import moving_pictures, open_container
+
+    path = _read_once(path, "media file")
+    with open_container(path, "media file") as container:
+        speech = bool(container.streams.audio) and not moving_pictures(container)
+    return (given_sound if speech else given_video)(path), speech
+
+
 def _read_once(path: Path, what: str) -> Path:
     """A pipe can be read only once, but sound is decoded twice: it goes to a temporary file."""
     path = check_name(path)

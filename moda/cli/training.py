@@ -20,14 +20,23 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the figures her
 
 @data_app.command("prepare")
 def prepare(
-    videos: Annotated[list[Path], typer.Argument(help="Videos of people speaking, or folders of them.")],
+    videos: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Videos of people speaking, sounds beside which lies how their lips move, or folders of them."
+        ),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="The dataset's folder; a run goes on in it.")
     ],
     people: People = None,
     processes: Annotated[int, typer.Option(min=1, help="How many videos at once.")] = 1,
 ) -> None:
-    """Track, cut and bring in time videos of people; write a dataset and report.html in it."""
+    """Track, cut and bring in time videos of people; write a dataset and report.html in it.
+
+    A sound counts with curves (NAME.csv, or NAME.npy and names.json), phone times (NAME.TextGrid) or English words
+    (NAME.txt) beside it, and teaches lips alone.
+    """
     from moda.evaluation.judge import person_table
     from moda.training.dataset import prepare as run
     from moda.training.report import dataset_report
@@ -102,7 +111,8 @@ def evaluate(
     people: People = None,
     json: Json = None,
     html: Annotated[
-        Path | None, typer.Option("--html", help="Write one page with table and plots here.")
+        Path | None,
+        typer.Option("--html", help="Write one page with table, plots and frames side by side here."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -116,9 +126,11 @@ def evaluate(
         if path:
             check_folder(path)
     if itself:
-        if model or motions or baselines or html or people:
-            raise ModaError("--self measures the renderer: of the other options only --json goes with it")
-        _evaluate_self(clips, json)
+        if model or motions or baselines or people:
+            raise ModaError(
+                "--self measures the renderer: of the other options only --json and --html go with it"
+            )
+        _evaluate_self(clips, json, html)
         return
     folders = {}
     for entry in motions or []:
@@ -127,9 +139,10 @@ def evaluate(
             raise ModaError(f"--motions is {entry!r}, but must be NAME=FOLDER")
         folders[name] = Path(folder)
     models = tuple(model or ([] if folders else ["embedded"]))
+    strips: dict | None = {} if html else None
     with progress("Evaluating") as report:
         result = judge.evaluate(
-            clips, models, device, tuple(range(seeds)), people, folders, baselines, report
+            clips, models, device, tuple(range(seeds)), people, folders, baselines, report, strips
         )
     print(judge.table(result))
     if json:
@@ -137,20 +150,27 @@ def evaluate(
             judge.save(result, part)
     if html:
         with whole(html) as part:
-            part.write_text(page(result), encoding="utf-8")
+            part.write_text(page(result, strips), encoding="utf-8")
 
 
-def _evaluate_self(clips: Path, json: Path | None) -> None:
+def _evaluate_self(clips: Path, json: Path | None, html: Path | None) -> None:
     from moda.evaluation import judge, selfdriven
+    from moda.evaluation.report import self_page
     from moda.media.files import whole
     from moda.render.mesh import MeshRenderer
 
     with progress("Evaluating") as report:
-        result = selfdriven.evaluate_self(clips, MeshRenderer(selfdriven.SIZE), progress=report)
+        strips: dict | None = {} if html else None
+        result = selfdriven.evaluate_self(
+            clips, MeshRenderer(selfdriven.SIZE), progress=report, strips=strips
+        )
     print(selfdriven.table(result))
     if json:
         with whole(json) as part:
             judge.save(result, part)
+    if html:
+        with whole(html) as part:
+            part.write_text(self_page(result, selfdriven.table(result), strips or {}), encoding="utf-8")
 
 
 def register(app: typer.Typer) -> None:

@@ -17,7 +17,9 @@ from moda.errors import ModaError
 if TYPE_CHECKING:
     from moda.engine.character import Character
 
-SHARE = 0.5  # of the processors that sessions may take: threads of one process do not fill them all, measured
+# Of the processors that sessions may take, measured: threads of one process do not fill them all; hosts (moda.serve.hosts)
+# do, but their pictures have to be encoded too.
+SHARE, SHARE_OF_HOSTS = 0.5, 0.8
 SECONDS = 2.0  # of sound that is measured, after as much to warm up
 
 
@@ -34,6 +36,11 @@ def cost(character: Character) -> float:
     return (time.process_time() - start) / (frames / 25)
 
 
+def limit(hosts: bool) -> float:
+    """Processor seconds a second that sessions may take here. hosts: whether in processes of their own."""
+    return workers() * (SHARE_OF_HOSTS if hosts else SHARE)
+
+
 class Full(ModaError):
     """No more sessions fit on this machine now."""
 
@@ -41,8 +48,8 @@ class Full(ModaError):
 class Admission:
     """Lets sessions in as long as their costs fit. limit: processor seconds a second that they may take together."""
 
-    def __init__(self, limit: float | None = None) -> None:
-        self.limit = SHARE * workers() if limit is None else limit
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
         self._taken = 0.0
         self._count = 0
         self._lock = threading.Lock()

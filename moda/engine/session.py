@@ -155,6 +155,9 @@ class Session:
         with self._lock:
             self._performance.direct(Timeline.read(timeline))
 
+    def close(self) -> None:
+        """It is not needed any more. Nothing to be done here; a session in another process ends."""
+
     def reset(self, seed: int | None = None) -> None:
         """Begin anew at frame 0, with the same seed unless another is given; the settings stay."""
         with self._lock:

@@ -19,6 +19,7 @@ import numpy as np
 from moda.constants import SAMPLES_PER_FRAME
 from moda.errors import ModaError
 from moda.evaluation import baselines, metrics
+from moda.evaluation.sync import SyncExpert
 from moda.face.pose import canonical
 from moda.motion import Motion, join
 from moda.motion.explicit import SPACE as EXPLICIT
@@ -30,7 +31,8 @@ REAL = "real video"
 
 @dataclass(frozen=True)
 class RealClip:
-    """wave: (n,) at 16 kHz, brought in time with motion (T), which was tracked; identity: (21, 3); video: where it is."""
+    """wave: (n,) at 16 kHz, brought in time with motion (T), which was tracked; identity: (21, 3); video: where it is,
+    and by how many frames the motion begins later."""
 
     name: str
     person: str
@@ -38,6 +40,7 @@ class RealClip:
     motion: Motion
     identity: np.ndarray
     video: Path | None = None
+    late: int = 0
 
 
 def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[RealClip]:
@@ -54,6 +57,8 @@ def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[
     if (folder / "dataset.json").exists():
         found = False
         for item in items([folder]):
+            if item.lips_only:
+                continue
             found = True
             yield _in_time(
                 item.path.stem,
@@ -64,7 +69,7 @@ def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[
                 item.lag,
             )
         if not found:
-            raise ModaError(f"the dataset {folder} holds no clips")
+            raise ModaError(f"the dataset {folder} holds no clips of whole faces")
         return
     videos = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO)
     if not videos:
@@ -87,11 +92,15 @@ def _tracked(path: Path, person: str) -> RealClip:
     from moda.audio.decode import read_audio
     from moda.audio.speech import SpeechEncoder
     from moda.face.tracking import track
-    from moda.training.dataset import best_lag
+    from moda.training.clips import best_lag
 
     tracked, wave = track(path), read_audio(path)
     lag, _ = best_lag(lip_gap(_lips(SpeechEncoder.load(), wave)), lip_gap(tracked.motion.exp))
-    return replace(_in_time(path.stem, person, wave, tracked.motion, tracked.keypoints, lag), video=path)
+    return replace(
+        _in_time(path.stem, person, wave, tracked.motion, tracked.keypoints, lag),
+        video=path,
+        late=max(0, lag),
+    )
 
 
 def _lips(encoder, wave: np.ndarray) -> np.ndarray:
@@ -140,10 +149,12 @@ def evaluate(
     motions: dict[str, Path] | None = None,
     with_baselines: bool = False,
     progress: Callable[[float], None] | None = None,
+    strips: dict[str, np.ndarray] | None = None,
 ) -> dict:
     """-> {"seeds", "rows": [{"who", "clip", "person", figures}], "summary": {who: figures, mean over people}}.
 
     motions: name -> a folder of CLIP.npz or CLIP_SEED.npz, made by anyone. with_baselines: loudness and ridge, see there.
+    strips: is filled with a picture of each person's first clip of a folder of videos: its frames, and each model's.
     """
     clips = list(clips_in(folder, people))
     performers: dict[str, tuple[Performer, int]] = {name: model_performer(name, device) for name in models}
@@ -151,18 +162,26 @@ def evaluate(
         performers[name] = (_from_files(where), 64)
     if with_baselines:
         performers |= {name: (p, 64) for name, p in baselines.performers(clips).items()}
-    rows = []
+    rows: list[dict] = []
     total = len(clips) * (1 + len(performers))
+    expert = SyncExpert.load()
     for clip in clips:
-        rows.append(
-            {"who": REAL, "clip": clip.name, "person": clip.person} | figures(clip, [clip.motion], 64)
-        )
+        heard = expert.listen(clip.wave)
+        about = {"clip": clip.name, "person": clip.person}
+        real = figures(clip, [clip.motion], 64) | in_sync(expert, heard, [clip.motion])
+        rows.append({"who": REAL} | about | real)
+        shown = []
         for name, (perform, stride) in performers.items():
             used = seeds if name in models else seeds[:1]
             made = [perform(clip, seed) for seed in used]
-            rows.append({"who": name, "clip": clip.name, "person": clip.person} | figures(clip, made, stride))
+            shown.append(made[0])
+            rows.append({"who": name} | about | figures(clip, made, stride) | in_sync(expert, heard, made))
             if progress:
                 progress(len(rows) / total)
+        if strips is not None and shown and not any(key.startswith(f"{clip.person}: ") for key in strips):
+            picture = _strip(clip, shown)
+            if picture is not None:
+                strips[f"{clip.person}: {', '.join([REAL, *performers])}"] = picture
     return {"clips": str(folder), "seeds": list(seeds), "rows": rows, "summary": summary(rows)}
 
 
@@ -198,6 +217,23 @@ def figures(clip: RealClip, made: list[Motion], stride: int) -> dict[str, float]
     return row | {"diversity": metrics.diversity(made), "seconds": clip.motion.seconds}
 
 
+def in_sync(expert: SyncExpert, heard: np.ndarray, made: list[Motion]) -> dict[str, float]:
+    """The lip-sync expert's figures, means over the motions; none for clips under 1.7 s. See moda.evaluation.sync."""
+    found = [sync for motion in made if (sync := expert.judge(heard, motion))]
+    return {
+        "sync_confidence": _mean([s.confidence for s in found]),
+        "sync_distance": _mean([s.distance for s in found]),
+        "sync_offset": _mean([float(s.offset) for s in found]),
+    }
+
+
+def _strip(clip: RealClip, made: list[Motion]) -> np.ndarray | None:
+    from moda.evaluation.strips import of_clip
+    from moda.pipeline import TalkingHead
+
+    return of_clip(clip, made, TalkingHead.from_pretrained("embedded"))
+
+
 def _mean(values: list[float]) -> float:
     known = [v for v in values if np.isfinite(v)]
     return float(np.mean(known)) if known else float("nan")
@@ -219,6 +255,7 @@ COLUMNS = {
     "lip_gap_speed": "gap speed", "silence_gap": "silence", "blinks_per_minute": "blinks/min", "blink_depth": "depth",
     "pitch_std": "pitch", "yaw_std": "yaw", "roll_std": "roll", "head_speed": "speed", "pose_jerk": "jerk",
     "seam_jerk": "seams", "beat_alignment": "beats", "diversity": "seeds",
+    "sync_confidence": "sync C", "sync_distance": "sync D", "sync_offset": "sync lag",
 }  # fmt: skip
 
 

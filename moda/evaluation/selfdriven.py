@@ -15,7 +15,8 @@ import numpy as np
 
 from moda.constants import FPS
 from moda.errors import ModaError
-from moda.evaluation.metrics import psnr, ssim
+from moda.evaluation.metrics import psnr, shape_drift, ssim
+from moda.evaluation.strips import MOMENTS, strip
 from moda.motion import Motion
 from moda.motion.explicit import rotation
 from moda.render import Renderer
@@ -42,10 +43,11 @@ def evaluate_self(
     renderer: Renderer,
     every: int = 5,
     progress: Callable[[float], None] | None = None,
+    strips: dict[str, np.ndarray] | None = None,
 ) -> dict:
-    """-> {"clips", "every", "rows": [{"clip", "frame", "turned", "psnr", "ssim", "still_psnr", "still_ssim"}], "steps"}.
+    """-> {"clips", "every", "rows": [{"clip", "frame", "turned", *FIGURES}], "steps"}.
 
-    every: one frame in so many is compared, the first one never. Errors: ModaError if there are no videos, or none shows a face.
+    strips: is filled with a picture of each clip, real frames above what was drawn. every: one frame in so many is compared, the first one never. Errors: ModaError if there are no videos, or none shows a face.
     """
     from moda.training.dataset import VIDEO
 
@@ -57,7 +59,13 @@ def evaluate_self(
         raise ModaError(f"{folder} holds no videos")
     rows = []
     for number, path in enumerate(videos):
-        rows += [{"clip": path.stem} | row for row in compare(shown(path, every), renderer)]
+        pictures: list[tuple[np.ndarray, np.ndarray]] | None = None if strips is None else []
+        rows += [{"clip": path.stem} | row for row in compare(shown(path, every), renderer, pictures)]
+        if strips is not None and pictures:
+            some = [
+                pictures[round(i)] for i in np.linspace(0, len(pictures) - 1, min(MOMENTS, len(pictures)))
+            ]
+            strips[path.stem] = strip([[a for a, _ in some], [b for _, b in some]])
         if progress:
             progress((number + 1) / len(videos))
     if not rows:
@@ -96,8 +104,11 @@ def from_first(motion: Motion) -> Motion:
     return replace(motion, scale=motion.scale / motion.scale[:1], **parts)
 
 
-def compare(clip: Shown, renderer: Renderer) -> Iterable[dict]:
-    """One row a frame; none where the first frame shows no face that can be read."""
+def compare(
+    clip: Shown, renderer: Renderer, pictures: list[tuple[np.ndarray, np.ndarray]] | None = None
+) -> Iterable[dict]:
+    """One row a frame; none where the first frame shows no face that can be read. pictures: gets (real, drawn)."""
+    from moda.face.landmarks import find_faces
     from moda.face.portrait import read_portrait
 
     try:
@@ -114,6 +125,11 @@ def compare(clip: Shown, renderer: Renderer) -> Iterable[dict]:
         real = prepared.crop.cut(picture)
         box = face_box(prepared.crop.points(landmarks[:, :2]), renderer.size)
         angle = np.degrees(np.arccos(np.clip((np.trace(turn @ first.T) - 1) / 2, -1, 1)))
+        if pictures is not None:
+            pictures.append((real, frame))
+        # The drawn face is measured as the real one was: drift of real frames is what turning and measuring add.
+        seen = find_faces(frame)
+        drift = shape_drift(seen[0], source.landmarks) if seen else float("nan")
         yield {
             "frame": index,
             "turned": float(angle),
@@ -121,6 +137,8 @@ def compare(clip: Shown, renderer: Renderer) -> Iterable[dict]:
             "ssim": ssim(frame[box], real[box]),
             "still_psnr": psnr(still[box], real[box]),
             "still_ssim": ssim(still[box], real[box]),
+            "drift": drift,
+            "real_drift": shape_drift(landmarks, source.landmarks),
         }
 
 
@@ -137,7 +155,7 @@ def face_box(points: np.ndarray, size: int) -> tuple[slice, slice]:
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
 
-FIGURES = ("psnr", "ssim", "still_psnr", "still_ssim")
+FIGURES = ("psnr", "ssim", "still_psnr", "still_ssim", "drift", "real_drift")
 
 
 def steps(rows: list[dict]) -> list[dict]:
@@ -146,7 +164,7 @@ def steps(rows: list[dict]) -> list[dict]:
     for low, high in zip(STEPS[:-1], STEPS[1:]):
         mine = [row for row in rows if low <= row["turned"] < high]
         if mine:
-            means = {k: float(np.mean([row[k] for row in mine])) for k in FIGURES}
+            means = {k: float(np.nanmean([row[k] for row in mine])) for k in FIGURES}
             clips = len({row["clip"] for row in mine})
             out.append({"from": low, "to": high, "frames": len(mine), "clips": clips} | means)
     return out
@@ -154,9 +172,13 @@ def steps(rows: list[dict]) -> list[dict]:
 
 def table(result: dict) -> str:
     """The steps as lines for a person."""
-    lines = [f"{'turned by':<12}{'frames':>8}{'clips':>7}{'driven PSNR / SSIM':>22}{'left still':>17}"]
+    lines = [
+        f"{'turned by':<12}{'frames':>8}{'clips':>7}{'driven PSNR / SSIM':>22}{'left still':>17}{'drift':>8}{'of real':>9}"
+    ]
     for row in result["steps"]:
         name = f"{row['from']} to {row['to']}°"
-        driven, still = (f"{row[a]:.1f} / {row[b]:.3f}" for a, b in (FIGURES[:2], FIGURES[2:]))
-        lines.append(f"{name:<12}{row['frames']:>8}{row['clips']:>7}{driven:>22}{still:>17}")
+        driven, still = (f"{row[a]:.1f} / {row[b]:.3f}" for a, b in (FIGURES[:2], FIGURES[2:4]))
+        lines.append(
+            f"{name:<12}{row['frames']:>8}{row['clips']:>7}{driven:>22}{still:>17}{row['drift']:>8.3f}{row['real_drift']:>9.3f}"
+        )
     return "\n".join(lines)

@@ -10,6 +10,8 @@ from moda.errors import ModaError
 from moda.media.files import check_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from moda.face.source import Source
     from moda.motion import Motion
 
@@ -38,15 +40,23 @@ def check_export(path: Path, kind: str, portrait: Path | None, *inputs: Path) ->
 
 
 def export(
-    motion: Motion, path: str | os.PathLike, kind: str = "livelink", source: Source | None = None
+    motion: Motion,
+    path: str | os.PathLike,
+    kind: str = "livelink",
+    source: Source | None = None,
+    values: np.ndarray | None = None,
 ) -> Path:
-    """Write it. kind: of a .csv, livelink or a2f; source: the portrait of a .glb. Errors: ModaError."""
+    """Write it. Errors: ModaError.
+
+    kind: of a .csv, livelink or a2f; source: the portrait of a .glb; values: (T, 52) curves of a .csv, if they are known
+    better than from the motion's points.
+    """
     from moda.interchange import cues, gltf, tables
 
     path = Path(path)
     ending = path.suffix.lower()
     if ending == ".csv":
-        return (tables.save_livelink if kind == "livelink" else tables.save_audio2face)(motion, path)
+        return (tables.save_livelink if kind == "livelink" else tables.save_audio2face)(motion, path, values)
     if ending == ".glb":
         assert source is not None
         return gltf.save_glb(motion, source, path)

@@ -24,8 +24,12 @@ from moda.media.files import whole_folder
 
 if TYPE_CHECKING:
     from moda.audio.speech_net import SpeechNet
+    from moda.audio.whisper import WhisperNet
+    from moda.generator.atom.model import MotionDecoder
     from moda.generator.model import MotionTransformer
     from moda.render.liveportrait.renderer import LivePortraitRenderer
+    from moda.render.triplane.autoencoder import TriplaneAutoencoder
+    from moda.render.triplane.unet import PlaneUNet
     from moda.weights.description import Description
 
 OPSET = 20  # the first whose GridSample takes volumes
@@ -57,9 +61,14 @@ class _Called(nn.Module):
         return self.function(x)
 
 
-class _Warped(_Called):
-    def forward(self, volume: Tensor, source: Tensor, driving: Tensor) -> Any:  # type: ignore[override]
-        return self.function(volume, source, driving)
+class _OfThree(_Called):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor) -> Any:  # type: ignore[override]
+        return self.function(a, b, c)
+
+
+class _OfFour(_Called):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Any:  # type: ignore[override]
+        return self.function(a, b, c, d)
 
 
 def _randn(*shape: int, scale: float = 1.0) -> Tensor:
@@ -110,6 +119,53 @@ def hubert(model: Any) -> list[Network]:
     ]
 
 
+def hubert50(model: Any) -> list[Network]:
+    """Normalized sound of 16 kHz to the last hidden state, 50 a second."""
+    called = _Called(lambda wave: model(wave).last_hidden_state)
+    return [Network("encoder", called, {"wave": _randn(1, 16_000)}, ("state",), {"wave": 1})]
+
+
+def whisper(net: WhisperNet, layers: Sequence[int]) -> list[Network]:
+    """Log-mel of any even length to the chosen layers, 50 a second."""
+    called = _Called(lambda mel: torch.stack([net(mel)[k] for k in layers], dim=2))
+    return [Network("encoder", called, {"mel": _randn(1, 80, 200)}, ("states",))]
+
+
+def landmarks(model: MotionDecoder) -> list[Network]:
+    """One step of AToM's sampler: the data x_0 of a window, in centimeters."""
+    c = model.config
+    known = torch.tensor([False])
+
+    def step(x: Tensor, time: Tensor, audio: Tensor, face: Tensor) -> Tensor:
+        return model(x, time, model.condition(audio, face, known))
+
+    inputs = {
+        "x": _randn(1, c.frames, c.numbers),
+        "time": torch.tensor([437]),
+        "audio": _randn(1, c.tokens, c.audio_width),
+        "face": _randn(1, 1, c.numbers),
+    }
+    return [Network("landmarks", _OfFour(step), inputs, ("x_0",))]
+
+
+def triplane(rgb: TriplaneAutoencoder, dots: TriplaneAutoencoder, unet: PlaneUNet) -> list[Network]:
+    """MToV: a clip to its planes, drawn landmarks to theirs, one step over planes, planes to a clip."""
+    c = rgb.config
+    clip = _randn(1, 3, c.frames, c.size, c.size, scale=0.5).clamp(-1, 1)
+    latent = _randn(1, c.latent, sum(c.plane_sizes), scale=0.5)
+    step = {
+        "x": latent,
+        "conditions": _randn(1, unet.config.inputs - c.latent, sum(c.plane_sizes), scale=0.5),
+        "time": torch.tensor([437]),
+    }
+    return [
+        Network("planes", _Called(rgb.encode), {"clip": clip}, ("latent",)),
+        Network("landmark_planes", _Called(dots.encode), {"clip": clip}, ("latent",)),
+        Network("unet", unet.eval(), step, ("out",)),
+        Network("clip", _Called(rgb.decode), {"latent": latent}, ("clip",)),
+    ]
+
+
 def liveportrait(renderer: LivePortraitRenderer) -> list[Network]:
     """F (picture), M (picture), W (source and driving keypoints), G (features): the renderer's own methods."""
     from moda.render.liveportrait.warping import WarpSource
@@ -138,7 +194,7 @@ def liveportrait(renderer: LivePortraitRenderer) -> list[Network]:
         ),
         Network(
             "W",
-            _Warped(warp),
+            _OfThree(warp),
             {"volume": volume, "source": points, "driving": points[None] + _randn(1, 21, 3, scale=0.05)},
             ("features",),
         ),

@@ -31,9 +31,12 @@ def _pascal(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def save_livelink(motion: Motion, path: str | os.PathLike) -> Path:
-    """A Live Link Face recording at the motion's frame rate. Errors: ModaError for another space, or no writing."""
-    values = curves(motion)
+def save_livelink(motion: Motion, path: str | os.PathLike, values: np.ndarray | None = None) -> Path:
+    """A Live Link Face recording at the motion's frame rate. Errors: ModaError for another space, or no writing.
+
+    values: (T, 52) curves, if they are known better than from the motion's points
+    """
+    values = curves(motion) if values is None else values
     head = np.radians(np.stack([motion.yaw, motion.pitch, motion.roll], axis=1))
     angle = np.radians(30)
     eyes = []
@@ -50,10 +53,10 @@ def save_livelink(motion: Motion, path: str | os.PathLike) -> Path:
     )
 
 
-def save_audio2face(motion: Motion, path: str | os.PathLike) -> Path:
-    """Audio2Face's animation_frames.csv. The head is not in it. Errors: as `save_livelink`."""
+def save_audio2face(motion: Motion, path: str | os.PathLike, values: np.ndarray | None = None) -> Path:
+    """Audio2Face's animation_frames.csv. The head is not in it. Arguments and errors: as `save_livelink`."""
     header = ["", "timeCode", *(f"blendShapes.{_pascal(name)}" for name in CURVES)]
-    values = curves(motion)
+    values = curves(motion) if values is None else values
     return _write(
         Path(path), header, ([i, f"{i / motion.fps:.6f}", *_texts(row)] for i, row in enumerate(values))
     )
@@ -69,7 +72,7 @@ def read_curves(path: str | os.PathLike) -> Motion:
             lines = [row for row, _ in zip((row for row in rows if row), range(MAX_ROWS + 1))]
     except (OSError, UnicodeError, csv.Error) as error:
         raise ModaError(f"the curves {path} cannot be read: {error}") from error
-    places = {_plain(name): i for i, name in enumerate(header)}
+    places = {plain(name): i for i, name in enumerate(header)}
     known = [places.get(name.lower()) for name in CURVES]
     if sum(place is not None for place in known) < 10 or "timecode" not in places:
         raise ModaError(f"{path} is no file of face curves: it needs a timecode and columns such as JawOpen")
@@ -102,7 +105,7 @@ def read_curves(path: str | os.PathLike) -> Motion:
     return from_curves(resampled[:, : len(CURVES)], resampled[:, len(CURVES) :], FPS)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """eyeBlink_L, blendShapes.EyeBlinkLeft -> eyeblinkleft"""
     name = name.strip().rpartition(".")[2]
     for short, side in (("_L", "Left"), ("_R", "Right")):

@@ -9,7 +9,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from moda.errors import ModaError
@@ -115,8 +115,10 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Files of a folder that belong together: written into the temporary one that is given, moved when all are there.
 
-    config.json comes last: a folder that has one is whole. Errors: ModaError if it cannot be written.
+    config.json comes last: a folder that has one is whole. A folder that was not there before is not there if the block is
+    left by an error. Errors: ModaError if it cannot be written.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
@@ -129,5 +131,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
                 place = folder / part.relative_to(made)
                 place.parent.mkdir(exist_ok=True)
                 os.replace(part, place)
+        new = False
     finally:
         shutil.rmtree(made, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # somebody else may have put something there
+                folder.rmdir()

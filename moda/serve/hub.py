@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moda.engine.capacity import Admission, cost
+from moda.engine.capacity import Admission, cost, limit
 from moda.engine.character import Character
 from moda.errors import ModaError
 from moda.serve.live import Counts, LiveSession
 from moda.serve.worker import Worker
 
 if TYPE_CHECKING:
+    from moda.engine.session import Session
     from moda.pipeline import TalkingHead
+    from moda.serve.hosts import HostedSession, Hosts
     from moda.voice import Voice
 
 log = logging.getLogger("moda.serve")
@@ -66,9 +68,11 @@ class Hub:
         token: str | None = None,
         size: int = 512,
         admission: Admission | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        self.head, self.voice, self.token, self.size = head, voice, token, size
-        self.admission = admission or Admission()
+        """hosts: where sessions are; None: in this process."""
+        self.head, self.voice, self.token, self.size, self.hosts = head, voice, token, size, hosts
+        self.admission = admission or Admission(limit(hosts is not None))
         self.portraits: OrderedDict[str, Entry] = OrderedDict()
         self.costs: dict[int, float] = {}
         self.sessions: dict[str, LiveSession] = {}
@@ -139,13 +143,21 @@ class Hub:
 
     async def cost(self, character: Character) -> float:
         """Of a session; measured once a size."""
+        if character.view.size not in self.costs:
+            await asyncio.to_thread(self.measure, character)
+        return self.costs[character.view.size]
+
+    def measure(self, character: Character) -> None:
         size = character.view.size
-        if size not in self.costs:
-            self.costs[size] = await asyncio.to_thread(cost, character)
-            log.info("a session of %d pixels takes %.2f processors", size, self.costs[size])
-        return self.costs[size]
+        self.costs[size] = self.hosts.cost(character) if self.hosts else cost(character)
+        log.info("a session of %d pixels takes %.2f processors", size, self.costs[size])
 
     # -- sessions ------------------------------------------------------------------------------
+
+    async def session(self, character: Character, **options) -> Session | HostedSession:
+        """seed, emotion, rate. Errors: ModaError as `Character.session`."""
+        make = self.hosts.open if self.hosts else Character.session
+        return await asyncio.to_thread(partial(make, character, **options))
 
     def register(self, live: LiveSession) -> str:
         key = secrets.token_hex(16)
@@ -180,6 +192,8 @@ class Hub:
         for live in list(self.sessions.values()):
             await asyncio.to_thread(live.close, True)
         self.reader.close()
+        if self.hosts:
+            self.hosts.close()
         for pool in (self.pictures, self.voices, self.uploads):
             pool.shutdown(wait=False, cancel_futures=True)
         self.folder.cleanup()

@@ -1,8 +1,7 @@
 """A live session on a clock: sound comes in whenever it does, a frame leaves every 40 ms.
 
-One thread owns the engine's session; everyone else leaves wishes (sound, an interrupt, settings) under a lock. Frames
-are made a few ahead of the clock and delivered when they are due, picture and sound together, so the two cannot
-drift. Between utterances the face idles. When the machine is late, pictures are drawn less often; sound never is cut.
+One thread keeps the clock; everyone else leaves wishes (sound, an interrupt, settings) under a lock. Frames are made by a
+second one, a few ahead, and delivered when they are due, picture and sound together, so the two cannot drift. Between utterances the face idles. When the machine is late, pictures are drawn less often; sound never is cut.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from moda.constants import FPS
 from moda.engine.session import Frame, Session
 from moda.errors import ModaError
 from moda.motion.timeline import Timeline
+
+if TYPE_CHECKING:
+    from moda.serve.hosts import HostedSession
 
 AHEAD = 4  # frames made before they are due
 HOP = 4  # frames of sound pushed at once
@@ -33,17 +37,37 @@ LOST = (
 MAX_WAITING = 300.0  # seconds of sound that may wait
 
 
+Making = Callable[[], list[Frame]]
+
+
 class Clock(Protocol):
     def now(self) -> float: ...
     def wait(self, condition: threading.Condition, seconds: float) -> None: ...
 
+    def begin(self, make: Making, done: Callable[[], None]) -> Future[list[Frame]]:
+        """make() beside everything else; done() once it is."""
+        ...
+
+    def close(self) -> None: ...
+
 
 class RealClock:
+    def __init__(self) -> None:
+        self._maker = ThreadPoolExecutor(1, "moda-make")
+
     def now(self) -> float:
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float) -> None:
         condition.wait(seconds)
+
+    def begin(self, make: Making, done: Callable[[], None]) -> Future[list[Frame]]:
+        future = self._maker.submit(make)
+        future.add_done_callback(lambda _: done())
+        return future
+
+    def close(self) -> None:
+        self._maker.shutdown()
 
 
 @dataclass(frozen=True)
@@ -73,7 +97,10 @@ class LiveSession:
     """deliver: called in the session's thread with each Frame when it is due, and with each Event."""
 
     def __init__(
-        self, session: Session, deliver: Callable[[Frame | Event], None], clock: Clock | None = None
+        self,
+        session: Session | HostedSession,
+        deliver: Callable[[Frame | Event], None],
+        clock: Clock | None = None,
     ) -> None:
         self.session, self.counts = session, Counts()
         self.rate = session.rate
@@ -87,6 +114,8 @@ class LiveSession:
         self._directions: list[Timeline] = []
         self._closing = self._finish = False
         self._made: deque[Frame] = deque()
+        self._making: Future[list[Frame]] | None = None
+        self._flushing = False  # what is being made is the end of an utterance
         self._after: Event | None = None  # to be told once the last frame made was shown
         self._speaking = False
         self._starved: float | None = None
@@ -155,6 +184,7 @@ class LiveSession:
             self._wake.notify_all()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
+        self.session.close()
 
     @property
     def waiting(self) -> float:
@@ -168,14 +198,18 @@ class LiveSession:
             self._loop()
         except Exception as error:  # told to whoever listens; the thread has no one else to tell
             self._deliver(Event("failed", {"message": str(error) or type(error).__name__}))
+        finally:
+            self._clock.close()
 
     def _loop(self) -> None:
         zero = self._clock.now()  # when frame 0 was due
-        waited = False  # for sound, since the last frame
+        waited = True  # for the first frames or for sound, since the last frame
         behind = 0.0
         while not self._over():
             self._wishes()
-            if len(self._made) < AHEAD and not self._after:
+            if self._making and self._making.done():
+                self._receive()
+            if not self._making and len(self._made) < AHEAD and not self._after:
                 self._make()
             now = self._clock.now()
             if self._starved is not None and not self._made:
@@ -198,8 +232,12 @@ class LiveSession:
                 self._after = None
             due = zero + (self._made[0].index if self._made else self._shown + 1) / FPS
             with self._wake:
-                if self._stop_at is None and (len(self._made) >= AHEAD or self._after or self._hungry()):
-                    self._clock.wait(self._wake, max(0.001, min(due - self._clock.now(), 0.04)))
+                busy = self._making is not None and not self._making.done()
+                if self._stop_at is None and (
+                    busy or len(self._made) >= AHEAD or self._after or self._hungry()
+                ):
+                    left = due - self._clock.now() if self._made else 0.04  # else what comes wakes it
+                    self._clock.wait(self._wake, max(0.001, min(left, 0.04)))
 
     def _over(self) -> bool:
         return self._closing and not (self._finish and (self._samples or self._speaking or self._after))
@@ -216,6 +254,8 @@ class LiveSession:
             while self._sound and self._sound[0] is None and not self._speaking:
                 self._sound.popleft()  # the end of nothing
             begins = not self._speaking and not self._after and self._samples and self._ready()
+        if self._making and (changes or directions or stop is not None or begins):
+            self._receive()  # one thing at a time
         if changes:
             self.session.set(**changes)
         for timeline in directions:
@@ -239,14 +279,14 @@ class LiveSession:
         return any(piece is None for piece in self._sound) or self._samples >= START * self.rate
 
     def _make(self) -> None:
-        """Some frames more, where there can be any."""
+        """Begin some frames more, where there can be any."""
         if not self._speaking:
-            self._made.extend(self.session.idle(HOP))
+            self._begin(partial(self.session.idle, HOP))
             return
         sound = self._take(round(HOP / FPS * self.rate))
         if len(sound):
             self._starved = None
-            self._made.extend(self.session.push(sound))
+            self._begin(partial(self.session.push, sound))
             return
         with self._wake:
             ended = bool(self._sound)  # a mark is next
@@ -257,10 +297,24 @@ class LiveSession:
             self._starved = self._starved or now
             if now - self._starved < GRACE:
                 return
-        self._starved = None
-        self._made.extend(self.session.flush())
-        self._speaking, self._came = False, None
-        self._after = Event("done", {})
+        self._starved, self._flushing = None, True
+        self._begin(self.session.flush)
+
+    def _begin(self, make: Making) -> None:
+        self._making = self._clock.begin(make, self._woken)
+
+    def _woken(self) -> None:
+        with self._wake:
+            self._wake.notify_all()
+
+    def _receive(self) -> None:
+        """What is being made, waited for."""
+        assert self._making
+        making, self._making = self._making, None
+        self._made.extend(making.result())
+        if self._flushing:
+            self._flushing = self._speaking = False
+            self._came, self._after = None, Event("done", {})
 
     def _take(self, samples: int) -> np.ndarray:
         """Up to so many samples of what waits before a mark."""

@@ -35,6 +35,7 @@ def run(
         import uvicorn
 
         from moda.serve.app import build
+        from moda.serve.hosts import Hosts
         from moda.serve.hub import SIZES, Hub
     except ImportError as error:
         raise ModaError(
@@ -51,15 +52,15 @@ def run(
     listening = bound(host, port)  # before the models are loaded
     port = listening.getsockname()[1]
     head = TalkingHead.from_pretrained(model, device)
-    hub = Hub(head, voice, token, size)
+    hosts = Hosts(head)
+    hub = Hub(head, voice, token, size, hosts=hosts)
     for path in portraits:
         hub.add(path)
     logging.getLogger("moda.serve").setLevel(logging.INFO)
     if hub.portraits:
-        from moda.engine.capacity import cost
-
         first = next(iter(hub.portraits.values())).characters[size]
-        hub.costs[size] = cost(first)
+        hosts.ready(first)
+        hub.measure(first)
         report(f"{hub.admission.room(hub.costs[size])} sessions of {size} pixels fit on this machine")
     address = f"http://{'[' + host + ']' if ':' in host else host}:{port}/"
     report(f"{address}{'?token=' + token if token else ''} (end with Ctrl-C)")

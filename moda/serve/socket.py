@@ -222,13 +222,17 @@ async def serve(hub: Hub, socket: WebSocket) -> None:
         size, rate = whole(query, "size", hub.size), whole(query, "rate", 24_000)
         seed = whole(query, "seed", 0)
         character = await hub.character(query.get("portrait", ""), size)
-        session = character.session(seed=seed, emotion=query.get("emotion"), rate=rate)
         price = await hub.cost(character)
     except (Refused, ModaError, ValueError) as error:
         await refuse(socket, 1008, str(error))
         return
     try:
         with hub.admission.admit(price):
+            try:
+                session = await hub.session(character, seed=seed, emotion=query.get("emotion"), rate=rate)
+            except ModaError as error:
+                await refuse(socket, 1008, str(error))
+                return
             await _converse(hub, socket, session, size)
     except Full as error:
         hub.counted["refused"] += 1

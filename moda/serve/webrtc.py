@@ -20,7 +20,6 @@ from aiortc.mediastreams import MediaStreamError
 
 from moda.constants import FPS
 from moda.engine.capacity import Full
-from moda.engine.character import Character
 from moda.engine.session import Frame
 from moda.errors import ModaError
 from moda.serve.hub import Refused
@@ -28,6 +27,8 @@ from moda.serve.live import Event, LiveSession
 from moda.serve.socket import Control, message_of
 
 if TYPE_CHECKING:
+    from moda.engine.session import Session
+    from moda.serve.hosts import HostedSession
     from moda.serve.hub import Hub
 
 log = logging.getLogger("moda.serve")
@@ -99,11 +100,11 @@ class SoundTrack(_Track):
 class Peer:
     """One browser."""
 
-    def __init__(self, hub: Hub, character: Character, price: float, seed: int, emotion: str | None) -> None:
-        self.hub, self.price = hub, price
+    def __init__(self, hub: Hub, session: Session | HostedSession) -> None:
+        self.hub = hub
         self.loop = asyncio.get_running_loop()
         self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.live = LiveSession(character.session(seed=seed, emotion=emotion, rate=RATE), self._deliver)
+        self.live = LiveSession(session, self._deliver)
         self.control = Control(hub, self.live)
         self.pictures, self.sounds = PictureTrack(), SoundTrack()
         self.key = ""
@@ -263,10 +264,14 @@ class Peers:
         except Full as error:
             self.hub.counted["refused"] += 1
             raise Refused(503, str(error)) from error
+        session = None
         try:
-            peer = Peer(self.hub, character, price, seed, emotion)
+            session = await self.hub.session(character, seed=seed, emotion=emotion, rate=RATE)
+            peer = Peer(self.hub, session)
             answer = await peer.answer(sdp)
         except BaseException as error:
+            if session:
+                await asyncio.to_thread(session.close)
             admitted.__exit__(None, None, None)
             if isinstance(error, ModaError):
                 raise Refused(400, str(error)) from error

@@ -11,17 +11,19 @@ from typing import Any
 
 from moda.errors import ModaError
 
+BROKEN = "this file broke its reader; give another one"
 TIMEOUT = 60.0  # seconds without a word after which it is taken as hung
 
 
 class Worker:
     """A process that calls functions by name, one at a time; it is started at the first call, and again after a death.
 
-    A function is "module:name"; where it takes `progress`, it may tell how far it is.
+    A function is "module:name"; where it takes `progress`, it may tell how far it is. broken: what is said where the process
+    died or hung.
     """
 
-    def __init__(self, timeout: float = TIMEOUT) -> None:
-        self.timeout = timeout
+    def __init__(self, timeout: float = TIMEOUT, broken: str = BROKEN) -> None:
+        self.timeout, self.broken = timeout, broken
         self._lock = threading.Lock()
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -43,7 +45,7 @@ class Worker:
                     break
             except (EOFError, OSError) as error:
                 self._end()
-                raise ModaError("this file broke its reader; give another one") from error
+                raise ModaError(self.broken) from error
             except BaseException:  # the listener gave up: what is under way is of no use
                 self._end()
                 raise
@@ -87,7 +89,7 @@ def _serve(pipe: Connection) -> None:
             module, function = name.split(":")
             call = getattr(import_module(module), function)
             options = {}
-            if "progress" in inspect.signature(call).parameters:
+            if inspect.isfunction(call) and "progress" in inspect.signature(call).parameters:
                 options["progress"] = lambda part: pipe.send(("progress", part))
             pipe.send(("done", call(*args, **options)))
         except ModaError as error:

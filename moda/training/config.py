@@ -29,6 +29,9 @@ class RunConfig(BaseModel):
     initial: str | None = Field(
         None, description="model folder, or embedded, whose weights the run starts from"
     )
+    expert: str = Field(
+        "embedded", description="folder of the lip-sync expert that sync_weight asks, or embedded"
+    )
     hold_out: list[str] = Field([], description="people of the datasets to validate with instead")
     model: dict = Field(description="the network, see moda.generator.config.ModelConfig")
     generator: GeneratorConfig = GeneratorConfig()
@@ -58,7 +61,7 @@ def load(path: str | Path) -> RunConfig:
     moved: dict = {"out": here / config.out}
     for name in ("data", "speech", "noise"):
         moved[name] = [here / folder for folder in getattr(config, name)]
-    for name in ("encoder", "initial"):
+    for name in ("encoder", "initial", "expert"):
         value = getattr(config, name)
         if value not in (None, "embedded"):
             moved[name] = str(here / value)

@@ -1,7 +1,6 @@
 """A dataset: a folder of clips, one small file each, and dataset.json that says where they came from and what was refused.
 
-clips/NAME.npz: motion (T, 70) explicit space, 25 fps; identity (21, 3); wave (n,) int16 at 16 kHz; lag: by how many
-frames the picture comes after the sound; person; source: file and seconds
+clips/NAME.npz is what moda.training.clips.Item reads.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,44 +17,15 @@ import numpy as np
 from moda.constants import FPS, SAMPLES_PER_FRAME
 from moda.errors import ModaError
 from moda.media.files import whole
+from moda.training.clips import IN_TIME, SHORTEST, Found, Item, best_lag, encoded, store, voiced
+from moda.training.sounds import SOUND, beside, prepare_sound
 
 log = logging.getLogger(__name__)
 
 VIDEO = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg"}
-SOUND = {".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a"}
-SHORTEST = 2.0  # seconds of a clip
 LOST = 5  # frames without a face at which a clip is cut
 JUMP = 0.6  # eye distances from frame to frame: a cut to another scene
 RESIZED = 0.35  # of the log of the eyes' distance, from frame to frame: another scene too
-SILENT = 0.15  # part of a clip in which there is a voice at least
-MAX_LAG = 6  # frames
-IN_TIME = 0.2  # correlation of lips with the sound at least, at the best offset
-
-
-@dataclass
-class Item:
-    """One clip of a dataset; see the module."""
-
-    path: Path
-    person: str
-    motion: np.ndarray
-    identity: np.ndarray
-    wave: np.ndarray
-    lag: int
-
-
-@dataclass(frozen=True)
-class Found:
-    """What became of a stretch of a video: kept as `clip`, or refused for a reason."""
-
-    video: str
-    start: float
-    end: float
-    clip: str = ""
-    person: str = ""
-    lag: int = 0
-    r: float = 0.0
-    reason: str = ""
 
 
 def items(folders: Iterable[Path]) -> Iterator[Item]:
@@ -66,11 +36,7 @@ def items(folders: Iterable[Path]) -> Iterator[Item]:
                 f"{folder} is no dataset: it has no dataset.json (make one: moda data prepare VIDEOS -o DATASET)"
             )
         for path in sorted((folder / "clips").glob("*.npz")):
-            with np.load(path, allow_pickle=False) as file:
-                wave = file["wave"].astype(np.float32) / 32768
-                yield Item(
-                    path, str(file["person"]), file["motion"], file["identity"], wave, int(file["lag"])
-                )
+            yield Item.load(path)
 
 
 def prepare(
@@ -80,21 +46,24 @@ def prepare(
     people: dict[str, str] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Found]:
-    """Videos, or folders of them -> a dataset in `out`; what is there already stays.
+    """Videos and sounds, or folders of them -> a dataset in `out`; what is there already stays.
 
-    people: video's name -> person; a video without one is a person of its own, named after the file.
-    Errors: ModaError if there are no videos, or none could be used.
+    A folder's sounds count where something beside them says how their lips move (moda.training.sounds).
+    people: file's name -> person; a file without one is a person of its own, named after the file.
+    Errors: ModaError if there are none, or none could be used.
     """
     paths = sorted(
-        {p for v in videos for p in (v.rglob("*") if v.is_dir() else [v]) if p.suffix.lower() in VIDEO}
+        {p for v in videos if v.is_dir() for p in v.rglob("*") if p.suffix.lower() in VIDEO or beside(p)}
+        | {v for v in videos if not v.is_dir() and v.suffix.lower() in VIDEO | SOUND}
     )
     if not paths:
-        raise ModaError(f"there is no video in {', '.join(map(str, videos))}")
+        names = ", ".join(map(str, videos))
+        raise ModaError(f"there is no video in {names}, and no sound beside which its lips are told")
     (out / "clips").mkdir(parents=True, exist_ok=True)
     done = _read_list(out)
     todo = [p for p in paths if p.name not in {f.video for f in done}]
-    names = people or {}
-    jobs = [(path, out, names.get(path.name, path.stem)) for path in todo]
+    person_of = people or {}
+    jobs = [(path, out, person_of.get(path.name, path.stem)) for path in todo]
     with ProcessPoolExecutor(processes) if processes > 1 else _Here() as pool:
         for count, found in enumerate(pool.map(_prepare_one, jobs), 1):
             done += found
@@ -103,7 +72,7 @@ def prepare(
                 progress(count / len(todo))
     _write_list(out, done)
     if not any(f.clip for f in done):
-        raise ModaError(f"none of the {len(paths)} videos could be used: {done[0].reason}")
+        raise ModaError(f"none of the {len(paths)} files could be used: {done[0].reason}")
     return done
 
 
@@ -135,11 +104,13 @@ def _write_list(out: Path, found: list[Found]) -> None:
 
 
 def _prepare_one(job: tuple[Path, Path, str]) -> list[Found]:
-    """One video: tracked, cut, brought in time, stored."""
+    """One video, tracked, cut, brought in time, stored; or one sound."""
     from moda.audio.decode import read_audio
     from moda.face.tracking import landmarks_of
 
     path, out, person = job
+    if path.suffix.lower() in SOUND:
+        return [prepare_sound(path, out / "clips", person)]
     try:
         times, landmarks = landmarks_of(path)
         wave = read_audio(path)
@@ -165,7 +136,6 @@ def _prepare_one(job: tuple[Path, Path, str]) -> list[Found]:
 def _store(
     path: Path, stored: Path, person: str, times: np.ndarray, landmarks: np.ndarray, wave: np.ndarray
 ) -> Found:
-    from moda.audio.speech import SpeechEncoder
     from moda.face.tracking import motion_of
     from moda.motion.explicit import lip_gap
 
@@ -173,20 +143,15 @@ def _store(
     motion, identity = motion_of(landmarks, times - times[0])
     low = round(start * FPS) * SAMPLES_PER_FRAME
     wave = wave[low : low + len(motion) * SAMPLES_PER_FRAME]
-    encoder = SpeechEncoder.load()
-    features = np.concatenate(list(encoder.encode([wave])) or [np.zeros((0, 1, encoder.width), np.float32)])
-    voice = encoder.voice_in(features)
+    points, voice = encoded(wave)
     base = Found(path.name, start, end, person=person)
-    if len(voice) < SHORTEST * FPS * 0.9 or voice.mean() < SILENT:
+    if not voiced(voice):
         return replace(base, reason="no voice")
-    lag, r = best_lag(lip_gap(encoder.points(features)), lip_gap(motion.exp))
+    lag, r = best_lag(lip_gap(points), lip_gap(motion.exp))
     if r < IN_TIME:
         reason = f"lips do not follow the sound (r {r:.2f} at the best offset)"
         return replace(base, reason=reason, lag=lag, r=r)
-    sound = np.int16(np.clip(wave, -1, 1) * 32767)
-    about: dict[str, int | str] = {"lag": lag, "person": person, "source": str(path)}
-    with whole(stored) as part, open(part, "wb") as file:
-        np.savez(file, motion=motion.to_array(), identity=identity, wave=sound, **about)
+    store(stored, motion, identity, wave, lag, person, path)
     return replace(base, clip=stored.name, lag=lag, r=round(r, 3))
 
 
@@ -206,16 +171,3 @@ def stretches(landmarks: np.ndarray) -> list[tuple[int, int]]:
                 continue
         out.append((i, i + 1))
     return out
-
-
-def best_lag(heard: np.ndarray, seen: np.ndarray, most: int = MAX_LAG) -> tuple[int, float]:
-    """By how many frames `seen` comes after `heard`, and their correlation there."""
-    n = min(len(heard), len(seen))
-    scores = {}
-    for lag in range(-most, most + 1):
-        a, b = heard[max(0, -lag) : n - max(0, lag)], seen[max(0, lag) : n - max(0, -lag)]
-        scores[lag] = (
-            float(np.corrcoef(a, b)[0, 1]) if len(a) > 2 and a.std() > 1e-6 and b.std() > 1e-6 else -1.0
-        )
-    best = max(scores, key=lambda lag: (round(scores[lag], 3), -abs(lag)))
-    return best, scores[best]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from moda.constants import MOTION_DIM
 from moda.errors import ModaError
 from moda.evaluation.metrics import correlation, describe
+from moda.evaluation.sync import SyncNet
 from moda.generator.config import ModelConfig
 from moda.generator.flow import TIMES, pair_of
 from moda.generator.generator import Generator
@@ -20,6 +21,7 @@ from moda.generator.model import MotionTransformer
 from moda.generator.statistics import EPSILON, Statistics
 from moda.motion import Motion, join
 from moda.motion.explicit import lip_gap
+from moda.training.sync import SyncLoss
 from moda.training.windows import MOUTH_DIMS, Window, Windows, statistics
 
 PARTS = ("mouth", "face", "pose", "change")
@@ -58,14 +60,20 @@ class GeneratorConfig(BaseModel):
     face_weight: float = Field(1.0, ge=0)
     pose_weight: float = Field(1.0, ge=0)
     change_weight: float = Field(0.5, ge=0, description="of the error's change from frame to frame")
+    sync_weight: float = Field(
+        0.0,
+        ge=0,
+        description="of the lip-sync expert's distance between the sound and the lips made (moda.training.sync)",
+    )
 
 
 class FlowModule(nn.Module):
     """The network with its losses: mean squared error of the velocity by part of the face, and of its change."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, sync: SyncLoss | None = None) -> None:
         super().__init__()
         self.model = MotionTransformer(config)
+        self.sync = (sync,) if sync else ()  # in a tuple: the expert is no part of what is trained and stored
         self.groups = {
             "mouth": list(range(MOUTH_DIMS)),
             "face": list(range(MOUTH_DIMS, MOTION_DIM - 7)),
@@ -84,6 +92,11 @@ class FlowModule(nn.Module):
         }
         change = batch["sigma"] * error.diff(dim=1)
         parts["change"] = change.square().sum() / (frames * error.shape[-1])
+        for judge in self.sync:
+            # x_t = x_0 + sigma v: what the velocity says of the motion; late in sampling it says it best
+            made = (x_t - batch["sigma"] * velocity.float())[..., :MOUTH_DIMS]
+            sure = batch["known"] * (batch["sigma"][..., 0] < 0.5)
+            parts["sync"] = judge.to(made.device)(made, batch["audio"], sure * ~batch["without"][:, None])
         return parts
 
 
@@ -96,21 +109,25 @@ class GeneratorTask:
         held: list,
         seed: int = 0,
         initial: Generator | None = None,
+        expert: SyncNet | None = None,
     ) -> None:
         """encoder: the folder that it is read from. held: Clips of people that are not trained on, to validate with.
-        initial: a generator to go on from, whose statistics are kept."""
+        initial: a generator to go on from, whose statistics are kept. expert: what sync_weight asks."""
         self.windows, self.config, self.encoder, self.held = windows, config, encoder, held
         self.model_config = windows.config
-        self.module = FlowModule(windows.config)
         if initial:
-            self.module.model.load_state_dict(initial.model.state_dict())
             self.statistics = initial.statistics
         else:
             self.statistics = Statistics(*statistics(windows, np.random.default_rng(seed)))
+        if bool(config.sync_weight) != bool(expert):
+            raise ModaError("a lip-sync expert and sync_weight go together")
+        self.module = FlowModule(windows.config, SyncLoss(expert, self.statistics) if expert else None)
+        if initial:
+            self.module.model.load_state_dict(initial.model.state_dict())
         self.mean, self.std = (
             torch.from_numpy(a) for a in (self.statistics.mean, self.statistics.std + EPSILON)
         )
-        self.weights = {name: getattr(config, f"{name}_weight") for name in PARTS}
+        self.weights = {name: getattr(config, f"{name}_weight") for name in PARTS + ("sync",)}
         if config.reflow_steps and not initial:
             raise ModaError("reflow_steps needs an initial model, whose motions are learned from")
         self.teacher = initial.model if initial and config.reflow_steps else None

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from moda.media.files import whole
-from moda.training.dataset import Found
+from moda.training.clips import Found
 
 STYLE = """body{font:15px/1.4 sans-serif;margin:2em;max-width:900px}table{border-collapse:collapse;font-size:13px}
 td,th{padding:2px 8px;text-align:right;border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}
@@ -35,7 +35,8 @@ def dataset_report(out: Path, found: list[Found]) -> Path:
 <h2>People</h2><table><tr><th>person<th>clips<th>minutes<th>r of lips and sound<th>offsets (frames){rows}</table>
 <h2>Offset of the picture after the sound, frames</h2>{_histogram(Counter(f.lag for f in kept))}
 <h2>Agreement of lips and sound</h2>{_histogram(Counter(round(f.r, 1) for f in kept))}
-<h2>Refused</h2><table><tr><th>video<th>stretch<th>reason{refused}</table>
+<h2>What they teach</h2>{_histogram(Counter(f.teaches for f in kept))}
+<h2>Refused</h2><table><tr><th>file<th>stretch<th>reason{refused}</table>
 """
     path = out / "report.html"
     with whole(path) as part:
@@ -46,6 +47,6 @@ def dataset_report(out: Path, found: list[Found]) -> Path:
 def _histogram(counts: Counter) -> str:
     most = max(counts.values(), default=1)
     return "".join(
-        f"<div><span class=bar style='width:{400 * n / most:.0f}px'></span>{n} clips at {value}</div>"
+        f"<div><span class=bar style='width:{400 * n / most:.0f}px'></span>{n} clips: {value}</div>"
         for value, n in sorted(counts.items())
     )

@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from moda.errors import ModaError
-from moda.training.trainer import Trainer
+from moda.training.trainer import Trainer, seeded
 
 
 def train(path: str | Path, progress: Callable[[float], None] | None = None) -> Path:
@@ -29,15 +29,27 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
         from moda.training.atom import task_of as atom_task
 
         atom = _load(AtomRunConfig, path)
-        return Trainer(atom_task(atom), atom.training, atom.out, progress).run()
+        with seeded(atom.training.seed):
+            atom_run = atom_task(atom)
+        return Trainer(atom_run, atom.training, atom.out, progress).run()
     if task in ("autoencoder", "dots", "unet"):
         from moda.training.video import VideoRunConfig
         from moda.training.video import task_of as video_task
 
         video = _load(VideoRunConfig, path)
-        return Trainer(video_task(video), video.training, video.out, progress).run()
+        with seeded(video.training.seed):
+            video_run = video_task(video)
+        return Trainer(video_run, video.training, video.out, progress).run()
+    if task == "sync":
+        from moda.training.sync import SyncRunConfig
+        from moda.training.sync import task_of as sync_task
+
+        sync = _load(SyncRunConfig, path)
+        with seeded(sync.training.seed):
+            sync_run = sync_task(sync)
+        return Trainer(sync_run, sync.training, sync.out, progress).run()
     raise ModaError(
-        f"the training config {path}: task is {task!r}, but must be atom, autoencoder, dots or unet"
+        f"the training config {path}: task is {task!r}, but must be atom, autoencoder, dots, sync or unet"
     )
 
 

@@ -19,11 +19,12 @@ from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
 from moda.media.files import whole
+from moda.training.clips import Item
 from moda.training.config import RunConfig, load
-from moda.training.dataset import SOUND, Item, items
+from moda.training.dataset import SOUND, items
 from moda.training.generator import GeneratorConfig, GeneratorTask
-from moda.training.trainer import Trainer, TrainerConfig
-from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech
+from moda.training.trainer import Trainer, TrainerConfig, seeded
+from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech, recorded_speech
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,9 @@ def train(path: str | Path, progress: Callable[[float], None] | None = None) -> 
     Errors: ModaError for a config or data that cannot be used; a checkpoint of another network.
     """
     config = load(path)
-    return Trainer(task_of(config), config.training, config.out, progress).run()
+    with seeded(config.training.seed):
+        task = task_of(config)
+    return Trainer(task, config.training, config.out, progress).run()
 
 
 def finetune(
@@ -70,12 +73,15 @@ def finetune(
         training=TrainerConfig(steps=steps, batch=8, learning_rate=2e-4, warmup=50, ema=0.99, save_every=100),
     )
     (out / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    return Trainer(task_of(config), config.training, out, progress).run()
+    with seeded(config.training.seed):
+        task = task_of(config)
+    return Trainer(task, config.training, out, progress).run()
 
 
 def task_of(config: RunConfig) -> GeneratorTask:
     """The run's data and network."""
     from moda.audio.speech import EMBEDDED, SpeechEncoder
+    from moda.evaluation.sync import SyncExpert
 
     # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
     folder = config.out / "encoder"
@@ -94,10 +100,13 @@ def task_of(config: RunConfig) -> GeneratorTask:
     cache = Cache(config.out / "cache", folder / ENCODER_FILES[0])
     own_lips = config.generator.own_lips
     clips: list[Clip] = []
+    told: list[Speech] = []
     for item in items(config.data):
-        clips.append(
-            cache.get(Clip, f"{item.path.resolve()} {own_lips}", partial(_clip, item, encoder, own_lips))
-        )
+        key = f"{item.path.resolve()} {own_lips}"
+        if not item.lips_only:
+            clips.append(cache.get(Clip, key, partial(_clip, item, encoder, own_lips)))
+        elif item.person not in config.hold_out:
+            told.append(cache.get(Speech, key, partial(_told, item, encoder)))
     speech, silent = (
         [
             cache.get(Speech, f"{p.resolve()} {voice}", partial(_speech, p, encoder, voice))
@@ -109,10 +118,13 @@ def task_of(config: RunConfig) -> GeneratorTask:
     known = [clip for clip in clips if clip.person not in config.hold_out]
     if not known:
         raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")
-    windows = Windows(known, speech, silent, config.network, config.generator.real_part)
+    windows = Windows(known, [*told, *speech], silent, config.network, config.generator.real_part)
     initial = generator_of(config.initial) if config.initial else None
     held = [clip for clip in clips if clip.person in config.hold_out]
-    return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial)
+    expert = None
+    if config.generator.sync_weight:
+        expert = SyncExpert.load(EMBEDDED if config.expert == "embedded" else config.expert, folder).net
+    return GeneratorTask(windows, config.generator, folder, held, config.training.seed, initial, expert)
 
 
 def generator_of(name_or_folder: str) -> Generator:
@@ -133,6 +145,12 @@ def generator_of(name_or_folder: str) -> Generator:
 
 def _clip(item: Item, encoder: Any, own_lips: float) -> Clip:
     return make_clip(item.person, item.wave, item.motion, item.identity, item.lag, encoder, own_lips)
+
+
+def _told(item: Item, encoder: Any) -> Speech:
+    if item.closed is not None:
+        return make_speech(item.wave, encoder, closed=item.closed)
+    return recorded_speech(item.wave, item.motion, item.lag, encoder)
 
 
 def _speech(path: Path, encoder: Any, voice: bool) -> Speech:

@@ -12,7 +12,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -51,6 +52,14 @@ class TrainerConfig(BaseModel):
     validate_every: PositiveInt = Field(
         1000, description="steps between validations; one comes before the first step"
     )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within it a network's first weights are those of the seed, so that a run from its start is the same run again."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 class Task(Protocol):

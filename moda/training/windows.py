@@ -83,23 +83,37 @@ def make_clip(
     return Clip(person, features, loud, motion.astype(np.float32), lips.astype(np.float32), identity)
 
 
-def make_speech(wave: np.ndarray, encoder, voice: bool = True) -> Speech:
-    """voice False: a noise; its lips are at rest, whatever the encoder predicted."""
+def make_speech(wave: np.ndarray, encoder, voice: bool = True, closed: np.ndarray | None = None) -> Speech:
+    """voice False: a noise; its lips are at rest, whatever the encoder predicted. closed (T,): how far the lips have to
+    meet, where it is known; else the encoder says."""
     features = np.concatenate(list(encoder.encode([wave])))
-    lips = _shown(encoder, features)
+    lips = _shown(encoder, features, closed)
     return Speech(features, loudness(wave, len(features)), lips if voice else np.zeros_like(lips))
 
 
-def _shown(encoder, features: np.ndarray) -> np.ndarray:
+def recorded_speech(wave: np.ndarray, motion: np.ndarray, lag: int, encoder) -> Speech:
+    """A sound whose lips were recorded without a head: (T, 70), the picture `lag` frames after the sound."""
+    features = np.concatenate(list(encoder.encode([wave])))
+    n = min(len(features), len(motion))
+    keep = slice(max(0, -lag), n - max(0, lag))
+    lips = motion[max(0, lag) : n - max(0, -lag), :MOUTH_DIMS]
+    return Speech(features[keep], loudness(wave, n)[keep], lips.astype(np.float32))
+
+
+def _shown(encoder, features: np.ndarray, closed: np.ndarray | None = None) -> np.ndarray:
     """(T, 1, width) features -> (T, 33) the lips to be learned: the encoder's, with a little of each neighbor, because
     they tremble more than anyone's, and pressed together for p, b and m, because what is learned closes less."""
     lips = encoder.lips_in(features).reshape(len(features), -1)
     padded = np.concatenate([lips[:1], lips, lips[-1:]])
     lips = STEADY * (padded[:-2] + padded[2:]) + (1 - 2 * STEADY) * lips
     points = lips.reshape(len(lips), -1, 3)
+    meeting = encoder.meeting_in(features)
+    if closed is not None:
+        n = min(len(meeting), len(closed))
+        meeting[:n] = closed[:n]
     for upper, lower in INNER_PAIRS:
         gap = points[:, lower, 1] - points[:, upper, 1]
-        change = encoder.meeting_in(features) * (gap + PRESS)
+        change = meeting * (gap + PRESS)
         points[:, upper, 1] += 0.3 * change
         points[:, lower, 1] -= 0.7 * change
     return lips.astype(np.float32)

@@ -21,6 +21,7 @@ from moda.render.triplane.config import VideoConfig
 if TYPE_CHECKING:
     from moda.audio.encoder import Encoder as AnyEncoder
     from moda.generator import AnyGenerator
+    from moda.generator.atom.model import MotionDecoder
     from moda.interchange.networks import Network
     from moda.render import Renderer as AnyRenderer
     from moda.render import Repainter
@@ -82,6 +83,12 @@ class Hubert50Encoder(Part):
 
         return Hubert50Encoder.load(folder / "hubert", device)
 
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.audio.hubert50 import Hubert50Encoder
+        from moda.interchange.networks import hubert50
+
+        return hubert50(Hubert50Encoder.load(folder / "hubert").model)
+
 
 class WhisperEncoder(Part):
     """Early layers of a Whisper: `source` is a folder within the model's, or a name on the hub. layers: 0 is the stem."""
@@ -95,6 +102,14 @@ class WhisperEncoder(Part):
 
         inside = folder / self.source
         return WhisperEncoder.load(inside if inside.exists() else self.source, self.layers, device)
+
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.audio.whisper import WhisperEncoder
+        from moda.interchange.networks import whisper
+
+        inside = folder / self.source
+        encoder = WhisperEncoder.load(inside if inside.exists() else self.source, self.layers)
+        return whisper(encoder.net, self.layers)
 
 
 class MotionGenerator(Part):
@@ -127,6 +142,18 @@ class LandmarkGenerator(Part):
         import torch
 
         from moda.generator.atom.generator import AtomGenerator
+
+        dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
+        return AtomGenerator(self._model(folder).to(device, dtype).requires_grad_(False))
+
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.interchange.networks import landmarks
+
+        return landmarks(self._model(folder).float().eval())
+
+    def _model(self, folder: Path) -> MotionDecoder:
+        import torch
+
         from moda.generator.atom.model import MotionDecoder
         from moda.weights.load import read_tensors, strict_load
 
@@ -134,8 +161,7 @@ class LandmarkGenerator(Part):
         with torch.device("meta"):
             model = MotionDecoder(self.config)
         strict_load(model, read_tensors(path), str(path))
-        dtype = torch.float32 if precision == "int8" else getattr(torch, precision)
-        return AtomGenerator(model.to(device, dtype).requires_grad_(False))
+        return model
 
 
 class RendererPart(Part):
@@ -196,6 +222,13 @@ class TriplaneRenderer(RendererPart):
         from moda.render.triplane.renderer import TriplaneRepainter, load_painter
 
         return TriplaneRepainter(load_painter(folder, self.config, device, precision))
+
+    def networks(self, folder: Path) -> list[Network]:
+        from moda.interchange.networks import triplane
+        from moda.render.triplane.renderer import load_painter
+
+        painter = load_painter(folder, self.config, "cpu", "float32")
+        return triplane(painter.rgb, painter.dots, painter.sampler.network)
 
 
 Encoder = Annotated[
