@@ -34,11 +34,8 @@ TURNS_END = (-0.07, 0.9)  # the same below the chin in the neck's middle, of a p
 # far below the chin that ends.
 BENDS, BENDS_END = 0.25, (0.6, 1.4)
 BESIDE, SOONER = (0.3, 1.5), 1.1  # how far beside the neck, and how much sooner, it ends there
-CHEST, SHOULDERS, BROAD = (
-    0.72,
-    0.19,
-    (0.4, 2.0),
-)  # of the head's shifts that a body follows, from its middle outwards
+# Of the head's shifts what a body follows, from its middle outwards
+CHEST, SHOULDERS, BROAD = 0.8, 0.3, (0.4, 2.0)
 # Eye distances from the square's edge in which all comes to rest: at most what room there is about the hair; where hair
 # is nearer than TOUCHES it is cut and must be stretched.
 EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.05
