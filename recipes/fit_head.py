@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from moda.evaluation.selfdriven import Shown, driven_by_itself, shown
-from moda.motion.explicit import NECK_PIVOT, rotation
+from moda.motion.explicit import NECK_PIVOT
 from moda.render.mesh import MeshRenderer, head
-from moda.render.mesh.placing import NO_MAP, Placement
+from moda.render.mesh.placing import NO_MAP, placed
 
 SIZE, ROUNDS, EVERY, FRAMES = (
     256,
@@ -56,11 +56,7 @@ def errors(clip: Shown, renderer: MeshRenderer, found: np.ndarray, weight: np.nd
     for i, drawn in enumerate(renderer.draw(p, motion)):
         real, one = p.crop.cut(frames[i][1]), motion[i]
         apart = flow.calc(*(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (drawn, real)), None)
-        pose = Placement(
-            rotation(one.pitch, one.yaw, one.roll)[0],
-            rest.scale * float(one.scale[0] / p.motion.scale[0]),
-            rest.pivot + rest.scale * (one.t[0] - p.motion.t[0])[:2],
-        )
+        pose = placed(one, p.motion, rest)
         there = pixels + field.forward(one.exp[0] - p.motion.exp[0], pose)[0]
         error = cv2.remap(apart, there, NO_MAP, cv2.INTER_LINEAR) / pose.scale
         use = within & (np.linalg.norm(error, axis=-1) < FAR)

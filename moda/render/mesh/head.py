@@ -29,16 +29,13 @@ FACE, EARS = (
 HEAD_MIDDLE = np.array([0.0, 0.3, 0.9])
 AWAY = 0.15  # depth of a normal (1: turned right away) above which a point is taken as hidden
 NECK = (0.0, 1.2)  # eye distances below the chin between which what follows the head ends, in one layer
-TURNS_END = (-0.07, 0.85)  # the same below the chin in the neck's middle, of a person who stands alone
+TURNS_END = (-0.07, 0.9)  # the same below the chin in the neck's middle, of a person who stands alone
 # A neck bends where a head that turned whole would carry it to the other side: eye distances a radian of roll, and how
 # far below the chin that ends.
 BENDS, BENDS_END = 0.25, (0.6, 1.4)
-BESIDE, SOONER = (0.3, 1.5), 1.41  # how far beside the neck, and how much sooner, it ends there
-CHEST, SHOULDERS, BROAD = (
-    0.72,
-    0.19,
-    (0.4, 2.0),
-)  # of the head's shifts that a body follows, from its middle outwards
+BESIDE, SOONER = (0.3, 1.5), 1.1  # how far beside the neck, and how much sooner, it ends there
+# Of the head's shifts what a body follows, from its middle outwards
+CHEST, SHOULDERS, BROAD = 0.8, 0.3, (0.4, 2.0)
 # Eye distances from the square's edge in which all comes to rest: at most what room there is about the hair; where hair
 # is nearer than TOUCHES it is cut and must be stretched.
 EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.05
