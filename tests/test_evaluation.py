@@ -163,3 +163,18 @@ def test_self_driving_beats_the_first_frame_left_still(tmp_path, portrait):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModaError, match="no videos"):
         selfdriven.evaluate_self(tmp_path / "empty", renderer)
+
+
+@pytest.mark.slow
+def test_a_filmed_clip_is_judged_and_shown_beside_what_was_made(shared, tmp_path):
+    import shutil
+
+    from moda.evaluation.judge import evaluate
+
+    shutil.copy(shared / "data/video/train/grid_bbaf2n.mp4", tmp_path)
+    strips: dict[str, np.ndarray] = {}
+    result = evaluate(tmp_path, seeds=(0,), strips=strips)
+    real, made = result["summary"]["real video"], result["summary"]["embedded"]
+    assert real["sync_confidence"] > 0.3 and made["sync_confidence"] > 0.2 and abs(real["sync_offset"]) <= 1
+    (name,) = strips
+    assert name == "grid_bbaf2n: real video, embedded" and strips[name].shape == (288, 8 * 144, 3)
