@@ -18,7 +18,8 @@ test: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/test_serve.py
+	$(BIN)/python -m pytest tests/test_serve.py # in real time, so by itself
 
 clean:
 	rm -rf $(VENV) out

@@ -25,6 +25,10 @@ SMALL = replace(
 )
 PLACES = [("meta", torch.float32), ("meta", torch.float16), ("cpu", torch.bfloat16)]
 places = pytest.mark.parametrize(("device", "dtype"), PLACES)
+heavy = pytest.mark.parametrize(  # half precision on a processor without units for it takes minutes
+    ("device", "dtype"),
+    [pytest.param(*place, marks=pytest.mark.slow if place[0] == "cpu" else ()) for place in PLACES],
+)
 
 
 def check(x: torch.Tensor, device: str, *shape: int, dtype: torch.dtype | None = None) -> None:
@@ -66,7 +70,7 @@ def test_training_pairs(device, dtype):
     check(pair.x_0(pair.target), device, 2, 8, 70, dtype=dtype)
 
 
-@places
+@heavy
 def test_appearance(device, dtype):
     network = Appearance(Reader("F", device, dtype, fast=False))
     check(
@@ -85,10 +89,7 @@ def test_extractor(device, dtype):
     check(heads["exp"], device, 1, 63, dtype=torch.float32)
 
 
-@pytest.mark.parametrize(
-    ("device", "dtype"),
-    [pytest.param(*place, marks=pytest.mark.slow if place[0] == "cpu" else ()) for place in PLACES],
-)
+@heavy
 def test_frame(device, dtype):
     warping, decoder = (
         kind(Reader(name, device, dtype, fast=False)) for kind, name in ((Warping, "W"), (Decoder, "G"))

@@ -619,5 +619,5 @@ def test_a_timelines_events_reach_the_face(server):
             answer = socket.recv(timeout=10)
             if isinstance(answer, bytes):
                 pictures.append(answer)
-            else:
+            elif json.loads(answer)["type"] != "rate.thinned":  # a machine that is late says so
                 assert json.loads(answer) == {"type": "timeline.directed", "events": 1}
