@@ -83,6 +83,27 @@ def test_a_certificate_that_is_refused_leaves_nothing(video, tmp_path):
     for name in ("c.pem", "k.pem"):
         (tmp_path / name).write_text("no certificate")
     signing = Signing(tmp_path / "c.pem", tmp_path / "k.pem")
-    with pytest.raises(ModaError, match="cannot be signed"):
+    with pytest.raises(ModaError, match="c.pem holds no certificate"):
         save_signed(lambda path: path.write_bytes(video.read_bytes()), tmp_path / "x.mp4", signing)
     assert not (tmp_path / "x.mp4").exists() and not list(tmp_path.glob(".moda*"))
+
+
+def test_keys_that_are_none_are_told_before_any_work(tmp_path, video):
+    chain, key = own_certificate()
+    (tmp_path / "text.pem").write_text("hello\n")
+    (tmp_path / "chain.pem").write_text(chain)
+    (tmp_path / "key.pem").write_text(key)
+    assert Signing(tmp_path / "chain.pem", tmp_path / "key.pem").load() == (chain, key)
+    with pytest.raises(ModaError, match="text.pem holds no certificate"):
+        Signing(tmp_path / "text.pem", tmp_path / "key.pem").load()
+    with pytest.raises(ModaError, match="text.pem holds no private key"):
+        Signing(tmp_path / "chain.pem", tmp_path / "text.pem").load()
+    (tmp_path / "config" / "moda" / "credentials.pem").unlink()
+    (tmp_path / "other.pem").write_text(own_certificate()[1])
+    with pytest.raises(ModaError, match="does not belong"):
+        Signing(tmp_path / "chain.pem", tmp_path / "other.pem").load()
+
+
+def test_files_that_cannot_carry_credentials_are_not_called_broken(tmp_path):
+    (tmp_path / "text.txt").write_text("hello\n")
+    assert known(tmp_path / "text.txt") == [] and run(["verify", str(tmp_path / "text.txt")]) == 0

@@ -145,11 +145,11 @@ def _lines(path: Path) -> Iterator[object]:
                 rows = csv.DictReader(file, strict=True)
                 header = rows.fieldnames or []
                 if len(set(header)) < len(header):
-                    raise ModaError(f"{path}, line 1: two columns have the same name")
-                for row in rows:
+                    raise ModaError(f"{path}: two columns have the same name")
+                for number, row in enumerate(rows, 1):
                     if None in row or None in row.values():
                         raise ModaError(
-                            f"{path}, line {rows.line_num}: it has another number of fields than the header"
+                            f"{path}, line {number}: it has another number of fields than the header"
                         )
                     yield {name: _typed(name, text) for name, text in row.items()}
         elif kind == ".jsonl":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
@@ -41,6 +42,7 @@ def run(
     """
     check_whole("workers", count, 1, 256)
     jobs, failures = read(manifest, folder)
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,12 +71,18 @@ def run(
 
     # Lines of one portrait lie together, so that few processes prepare it.
     waiting.sort(key=lambda job: (job.line.portrait, job.number))
-    if ray is not None:
-        from moda.batch.cluster import spread
+    try:
+        if ray is not None:
+            from moda.batch.cluster import spread
 
-        spread(waiting, setup, ray, done)
-    elif waiting:
-        _here(waiting, setup, min(count, len(waiting)), done)
+            spread(waiting, setup, ray, done)
+        elif waiting:
+            _here(waiting, setup, min(count, len(waiting)), done)
+    except BaseException:
+        if new:
+            with suppress(OSError):  # what was made stays
+                folder.rmdir()
+        raise
     failures.sort(key=lambda failure: failure.number)
     _write(folder / FAILED, failures)
     return {

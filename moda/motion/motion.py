@@ -168,7 +168,10 @@ class Motion:
             raise ModaError(f"{path} is no motion file that can be read: {error}") from error
         if not len(arrays["exp"]):
             raise ModaError(f"the motion file {path} holds no frames")
-        return cls(**arrays, space=space, fps=fps)
+        try:
+            return cls(**arrays, space=space, fps=fps)
+        except ModaError as error:
+            raise ModaError(f"{path}: {error}") from error
 
 
 def join(parts: Sequence[Motion]) -> Motion:

@@ -99,7 +99,10 @@ class Hub:
 
         key = hashlib.sha256(str(path).encode()).hexdigest()[:32]
         entry = Entry(read_picture(path), path.stem)
-        entry.characters[self.size] = self.head.prepare(entry.image, size=self.size)
+        try:
+            entry.characters[self.size] = self.head.prepare(entry.image, size=self.size)
+        except ModaError as error:
+            raise ModaError(f"{path}: {error}") from error
         self.portraits[key] = entry
         return key
 
