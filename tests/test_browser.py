@@ -36,10 +36,14 @@ def test_a_minute_in_chromium(portrait, tmp_path):
         pytest.skip("needs Debian's chromium")
     from test_serve import Server
 
+    from moda.serve.hosts import Hosts
     from moda.serve.hub import Hub
 
-    hub = Hub(TalkingHead.from_pretrained("embedded", "cpu"), size=256)
-    hub.add(portrait)
+    head = TalkingHead.from_pretrained("embedded", "cpu")
+    hosts = Hosts(head)
+    hub = Hub(head, size=256, hosts=hosts)
+    own = hub.add(portrait)
+    hosts.ready(hub.portraits[own].characters[256])
     server = Server(hub)
     microphone = looped(tmp_path / "microphone.wav", SECONDS)
     try:
