@@ -9,7 +9,6 @@ again whenever the encoder is another one.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,11 @@ from safetensors.numpy import save_file
 
 from moda.audio.decode import read_audio
 from moda.audio.speech import EMBEDDED, SpeechEncoder
-from moda.constants import FPS
+from moda.constants import SAMPLE_RATE
+from moda.interchange.arrays import read_columns
 from moda.interchange.spoken import TOLD, neighbors
 
 HELD_OUT = ("1114_2_05", "1114_3_16")
-RIG_FPS = 30
 # The rig rounds the mouth by three shapes, one or the other in every recording; ARKit has one.
 SHAPES = {
     "jawOpen": ("mouth_stretch_c",),
@@ -31,15 +30,14 @@ SHAPES = {
 STRENGTH = 1000.0
 
 
-def recorded(path: Path, names: list[str], frames: int) -> np.ndarray:
+def recorded(path: Path) -> np.ndarray:
     """(T, 3) TOLD of a recording at 25 frames a second; a funnel is the mean of its parts, a pucker the sum."""
-    rig = np.load(path.with_suffix(".npy"))
-    at = (np.arange(min(frames, int(len(rig) / RIG_FPS * FPS))) + 0.5) / FPS * RIG_FPS - 0.5
+    seconds = len(read_audio(path.with_suffix(".flac"))) / SAMPLE_RATE
+    weights, names = read_columns(path.with_suffix(".npy"), seconds)
     columns = []
     for curve in TOLD:
-        parts = rig[:, [names.index(name) for name in SHAPES[curve]]]
-        value = parts.mean(axis=1) if curve == "mouthFunnel" else parts.sum(axis=1)
-        columns.append(np.interp(at, np.arange(len(rig)), value))
+        parts = weights[:, [names.index(name) for name in SHAPES[curve]]]
+        columns.append(parts.mean(axis=1) if curve == "mouthFunnel" else parts.sum(axis=1))
     return np.clip(np.stack(columns, axis=1), 0, 1)
 
 
@@ -66,13 +64,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=EMBEDDED / "curves.safetensors")
     options = parser.parse_args()
-    names = json.loads((options.data / "names.json").read_text())
     encoder = SpeechEncoder.load()
     pairs = {}
     for path in sorted(options.data.glob("*.flac")):
         x = neighbors(np.concatenate(list(encoder.encode([read_audio(path)]))))
-        y = recorded(path, names, len(x))
-        pairs[path.stem] = (x[: len(y)], y)
+        y = recorded(path)
+        n = min(len(x), len(y))
+        pairs[path.stem] = (x[:n], y[:n])
     learned = {name: pair for name, pair in pairs.items() if name not in HELD_OUT}
     # As strangers see it a told curve moves less than a real one: by this factor.
     gains = []

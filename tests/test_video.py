@@ -328,3 +328,12 @@ def test_damaged_packets_are_left_out(tmp_path, portrait, caplog):
     data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
     path.write_bytes(data)
     assert len(list(read_video(path))) == pytest.approx(50, abs=3)
+
+
+def test_a_picture_is_no_video(portrait, tmp_path):
+    from moda.media.read import probe
+
+    for name in ("a.jpg", "a.png", "a.bmp", "a.webp"):
+        cv2.imwrite(str(tmp_path / name), cv2.imread(str(portrait)))
+        with pytest.raises(ModaError, match=f"{name} is a picture; give a video"):
+            probe(tmp_path / name)

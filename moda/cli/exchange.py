@@ -67,7 +67,7 @@ def export(
     ],
     kind: Annotated[str, typer.Option("--format", help="Of a .csv: livelink or a2f.")] = "livelink",
     portrait: Annotated[Path | None, typer.Option(help="The picture that a .glb is made of.")] = None,
-    seed: Annotated[int, typer.Option(help="Of what is made for speech.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Of what is made for speech; 0 unless given.")] = None,
 ) -> None:
     """Motion for other programs, of a face's movement or of speech: curves, cues, meshes."""
     from moda.interchange.export import check_export
@@ -75,12 +75,14 @@ def export(
 
     check_export(output, kind, portrait, driving)
     driving, speech = given_performance(driving)
+    if seed is not None and not speech:
+        raise ModaError("--seed is for speech alone")
     source, values = None, None
     if speech:
         from moda.interchange.spoken import speak
 
         with progress("Listening") as report:
-            motion, values = speak(driving, seed, report)
+            motion, values = speak(driving, seed or 0, report)
     else:
         motion = _explicit_motion(driving)
     if portrait:

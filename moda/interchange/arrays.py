@@ -41,10 +41,10 @@ _FACEGOOD: dict[str, tuple[tuple[str, float], ...]] = {
 }
 
 
-def read_weights(path: Path, seconds: float) -> Motion:
-    """The array beside a sound of so many seconds -> Motion at 25 frames a second. The head is not in it.
+def read_columns(path: Path, seconds: float) -> tuple[np.ndarray, list[str]]:
+    """The array beside a sound of so many seconds -> (T, N) at 25 frames a second, and the columns' names.
 
-    Errors: ModaError for an array or names that cannot be read, of which fewer than three are known, or of another length.
+    Errors: ModaError for an array or names that cannot be read, or of another length.
     """
     names_path = path.parent / "names.json"
     try:
@@ -62,13 +62,19 @@ def read_weights(path: Path, seconds: float) -> Motion:
         raise ModaError(
             f"{path} has {len(weights)} frames, which fit {seconds:.2f} s of sound at no known rate"
         )
-    matrix = _matrix([str(name) for name in names])
-    if np.count_nonzero(matrix.any(axis=1)) < 3:
-        raise ModaError(f"{names_path} names no columns that are known, such as jawOpen")
-    values = weights.astype(np.float64) @ matrix
     at = (np.arange(max(1, round(seconds * FPS))) + 0.5) / FPS
-    own = (np.arange(len(values)) + 0.5) / fps
-    return from_curves(np.stack([np.interp(at, own, column) for column in values.T], axis=1), fps=FPS)
+    own = (np.arange(len(weights)) + 0.5) / fps
+    columns = [np.interp(at, own, column) for column in weights.T.astype(np.float64)]
+    return np.stack(columns, axis=1), [str(name) for name in names]
+
+
+def read_weights(path: Path, seconds: float) -> Motion:
+    """`read_columns` as a Motion. The head is not in it. Errors: ModaError, also for fewer than three known names."""
+    weights, names = read_columns(path, seconds)
+    matrix = _matrix(names)
+    if np.count_nonzero(matrix.any(axis=1)) < 3:
+        raise ModaError(f"{path.parent / 'names.json'} names no columns that are known, such as jawOpen")
+    return from_curves(weights @ matrix, fps=FPS)
 
 
 def _matrix(names: list[str]) -> np.ndarray:

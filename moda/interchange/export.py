@@ -36,6 +36,8 @@ def check_export(path: Path, kind: str, portrait: Path | None, *inputs: Path) ->
         raise ModaError("a mesh is made of a portrait: give --portrait PICTURE")
     if ending != ".glb" and portrait is not None:
         raise ModaError("--portrait is for a .glb alone")
+    if ending != ".csv" and kind != "livelink":
+        raise ModaError("--format is for a .csv alone")
     check_folder(path, inputs)
 
 
@@ -48,8 +50,8 @@ def export(
 ) -> Path:
     """Write it. Errors: ModaError.
 
-    kind: of a .csv, livelink or a2f; source: the portrait of a .glb; values: (T, 52) curves of a .csv, if they are known
-    better than from the motion's points.
+    kind: of a .csv, livelink or a2f; source: the portrait of a .glb; values: (T, 52) curves, if they are known better than
+    from the motion's points (cues are of lips alone, which the points are).
     """
     from moda.interchange import cues, gltf, tables
 
@@ -59,5 +61,5 @@ def export(
         return (tables.save_livelink if kind == "livelink" else tables.save_audio2face)(motion, path, values)
     if ending == ".glb":
         assert source is not None
-        return gltf.save_glb(motion, source, path)
-    return gltf.save_vrma(motion, path) if ending == ".vrma" else cues.save_cues(motion, path)
+        return gltf.save_glb(motion, source, path, values)
+    return gltf.save_vrma(motion, path, values) if ending == ".vrma" else cues.save_cues(motion, path)

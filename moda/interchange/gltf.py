@@ -102,11 +102,14 @@ class _Document:
         return path
 
 
-def save_glb(motion: Motion, source: Source, path: str | os.PathLike) -> Path:
+def save_glb(
+    motion: Motion, source: Source, path: str | os.PathLike, values: np.ndarray | None = None
+) -> Path:
     """The portrait's face as a textured mesh with 52 morph targets, moved by a motion.
 
     Nodes: "neck", which the head turns about, above "face" (the mesh; mesh.extras.targetNames has the curves' names) and
     "mouth" (the dark inside). The back of the head, hair and shoulders are not in it, sound neither.
+    values: (T, 52) curves, if they are known better than from the motion's points.
     Errors: ModaError for a motion of another space, or no writing.
     """
     document = _Document()
@@ -175,16 +178,16 @@ def save_glb(motion: Motion, source: Source, path: str | os.PathLike) -> Path:
     speaking = document.node(neck, name="face", mesh=0)
     document.node(neck, name="mouth", mesh=1)
     times = document.accessor(_times(motion), bounds=True)
-    document.animate(speaking, "weights", times, curves(motion))
+    document.animate(speaking, "weights", times, curves(motion) if values is None else values)
     document.animate(neck, "rotation", times, _turns(motion))
     document.animate(neck, "translation", times, (motion.t * TURN * EYE_DISTANCE).astype(np.float32))
     return document.save(Path(path))
 
 
-def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
+def save_vrma(motion: Motion, path: str | os.PathLike, values: np.ndarray | None = None) -> Path:
     """The motion for any VRM model: head, blinks and the five mouths of VRM's presets. Gaze is not in it.
 
-    Errors: as `save_glb`.
+    Arguments and errors: as `save_glb`.
     """
     document = _Document()
     times = document.accessor(_times(motion), bounds=True)
@@ -193,7 +196,7 @@ def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
     head = document.node(spine, name="head", translation=[0.0, 0.4, 0.0])
     document.animate(head, "rotation", times, _turns(motion))
     presets = {}
-    for name, weight in vrm_presets(motion).items():
+    for name, weight in vrm_presets(curves(motion) if values is None else values).items():
         presets[name] = {"node": document.node(name=name, translation=[0.0, 0.0, 0.0])}
         along = np.zeros((len(motion), 3), np.float32)
         along[:, 0] = weight
@@ -210,9 +213,9 @@ def save_vrma(motion: Motion, path: str | os.PathLike) -> Path:
     return document.save(Path(path))
 
 
-def vrm_presets(motion: Motion) -> dict[str, np.ndarray]:
-    """VRM 1.0's aa, ih, ou, ee, oh (together at most 1) and blinks, (T,) each, of the curves."""
-    values = dict(zip(CURVES, curves(motion).T))
+def vrm_presets(shown: np.ndarray) -> dict[str, np.ndarray]:
+    """VRM 1.0's aa, ih, ou, ee, oh (together at most 1) and blinks, (T,) each, of (T, 52) curves."""
+    values = dict(zip(CURVES, shown.T))
     opened = np.clip(values["jawOpen"] - values["mouthClose"], 0, 1)
     wide = (values["mouthStretchLeft"] + values["mouthStretchRight"]) / 2
     wide = wide + (values["mouthSmileLeft"] + values["mouthSmileRight"]) / 2

@@ -66,7 +66,7 @@ class Sender:
         add("/VMC/Ext/T", float(seconds))
         for name, weight in zip(CURVES, curves(motion)[0]):
             add("/VMC/Ext/Blend/Val", name[0].upper() + name[1:], float(weight))
-        for name, values in vrm_presets(motion).items():
+        for name, values in vrm_presets(curves(motion)).items():
             add("/VMC/Ext/Blend/Val", _PRESETS[name], float(values[0]))
         add("/VMC/Ext/Blend/Apply")
         # Unity's axes are left-handed, y up: x is mirrored, so y and z of the turn change their sign.

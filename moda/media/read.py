@@ -57,6 +57,8 @@ def open_video(path: str | os.PathLike) -> Iterator[tuple[InputContainer, VideoS
         streams = moving_pictures(container)
         if not streams:
             raise ModaError(f"{path} has no picture in it; give a video")
+        if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+            raise ModaError(f"{path} is a picture; give a video")
         if not streams[0].codec_context:
             raise ModaError(f"the picture of {path} is of a kind that cannot be decoded")
         streams[0].codec_context.thread_type = "AUTO"

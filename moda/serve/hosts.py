@@ -148,7 +148,7 @@ class HostedSession:
 
 # -- in a host --------------------------------------------------------------------------------
 
-_heads: dict[int, Any] = {}
+_head: Any = None
 _characters: OrderedDict[int, Any] = OrderedDict()
 _sessions: dict[int, Any] = {}
 
@@ -163,10 +163,11 @@ def _prepare(key: int, made: tuple, source: Any, view: Any) -> None:
     from moda.engine.character import Character
     from moda.pipeline import TalkingHead
 
-    if not _heads:
+    global _head
+    if _head is None:
         torch.set_num_threads(1)  # the other processors have hosts of their own
-        _heads[0] = TalkingHead(*made)
-    _characters[key] = Character(_heads[0], source, view)
+        _head = TalkingHead(*made)
+    _characters[key] = Character(_head, source, view)
     while len(_characters) > KEPT:
         _characters.popitem(last=False)
 

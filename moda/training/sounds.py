@@ -48,16 +48,17 @@ def prepare_sound(path: Path, out: Path, person: str) -> Found:
         found = replace(found, end=len(wave) / SAMPLE_RATE)
         if found.end < SHORTEST:
             return replace(found, reason=f"shorter than {SHORTEST:g} s")
-        if not voiced(encoded(wave)[1]):
+        points, voice = encoded(wave)
+        if not voiced(voice):
             return replace(found, reason="no voice")
         if known.suffix in (".csv", ".npy"):
-            return _curves(found, known, wave, out / f"{path.stem}.npz")
+            return _curves(found, known, wave, points, out / f"{path.stem}.npz")
         return _timed(found, known, wave, out / f"{path.stem}.npz")
     except ModaError as error:
         return replace(found, reason=str(error))
 
 
-def _curves(found: Found, known: Path, wave: np.ndarray, stored: Path) -> Found:
+def _curves(found: Found, known: Path, wave: np.ndarray, points: np.ndarray, stored: Path) -> Found:
     from moda.interchange.arrays import read_weights
     from moda.interchange.tables import read_curves
     from moda.motion.explicit import lip_gap
@@ -65,7 +66,7 @@ def _curves(found: Found, known: Path, wave: np.ndarray, stored: Path) -> Found:
     motion = read_curves(known) if known.suffix == ".csv" else read_weights(known, len(wave) / SAMPLE_RATE)
     n = min(len(motion), len(wave) // SAMPLES_PER_FRAME)
     motion, wave = motion[:n], wave[: n * SAMPLES_PER_FRAME]
-    lag, r = best_lag(lip_gap(encoded(wave)[0]), lip_gap(motion.exp))
+    lag, r = best_lag(lip_gap(points[:n]), lip_gap(motion.exp))
     if r < IN_TIME:
         reason = f"lips do not follow the sound (r {r:.2f} at the best offset)"
         return replace(found, reason=reason, lag=lag, r=r)

@@ -174,13 +174,10 @@ class MeshRenderer:
         jaw = p.mouth.box(points, placement)
         below = p.layers.over(warp(image, p.field.backward(lower, jaw, start)), jaw)
         frame = p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
-        top = frame[0].copy()
-        frame[[0, -1]], frame[:, [0, -1]] = (
-            p.image[[0, -1]],
-            p.image[:, [0, -1]],
-        )  # where a fold reached the edge
-        if p.crown is not None:
-            frame[0] = top
+        # Where a fold reached the edge; the upper one is left to hair that goes on beyond it.
+        frame[-1], frame[:, [0, -1]] = p.image[-1], p.image[:, [0, -1]]
+        if p.crown is None:
+            frame[0] = p.image[0]
         return frame
 
     def _eyes(self, p: PreparedMesh, exp: np.ndarray) -> np.ndarray:
