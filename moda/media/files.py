@@ -97,11 +97,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = check_folder(path)
     part = path.with_name(f".{secrets.token_hex(8)}.part")  # short: the longest name allowed works, too
-    try:
+    try:  # from before the file is there: Ctrl-C may come between any two lines
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise ModaError(f"cannot write {path}: {error.strerror or error}") from error
-    try:
         yield part
         check_folder(path)  # somebody may have put a link or a read-only file there meanwhile
         os.replace(part, path)
