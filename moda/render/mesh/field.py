@@ -53,7 +53,7 @@ class Field:
         edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
         if free:
             edge[..., 1] = np.inf
-        self.turns, self.shifts, self.bends = head.follows(
+        self.turns, self.shifts, self.bends, self.rises = head.follows(
             units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
         )
         self._expression(units, place, shape, pose)
@@ -101,8 +101,11 @@ class Field:
         fade = smoothstep(edge * self.step / (FADE * pose.scale))[..., None, None]
         self.lower_maps = np.ascontiguousarray((linear[1] - linear[0])[part] * fade, dtype=np.float32)
 
-    def forward(self, exp: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-        """exp: (21, 3) offsets from the picture's own expression -> upper, lower: displacements (N, N, 2), pixels."""
+    def forward(
+        self, exp: np.ndarray, placement: Placement, breath: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """exp: (21, 3) offsets from the picture's own expression; breath: 0 as pictured, 1 breathed in -> upper, lower:
+        displacements (N, N, 2), pixels."""
         turn = (placement.scale * placement.rotation[:2]).astype(np.float64)
         rigid = _transform(self.x, np.column_stack([turn, self.source.pivot]))
         rigid -= self.pixels
@@ -111,6 +114,8 @@ class Field:
         tilt = placement.rotation @ self.source.rotation.T
         roll = float(tilt[1, 0] - tilt[0, 1]) / 2
         rigid[..., 0] += self.bends * np.float32(self.source.scale * roll)
+        if breath:
+            rigid[..., 1] -= self.rises * np.float32(self.source.scale * breath)
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
         moved = _transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
         rigid[self.box] += moved * self.turns[self.box]

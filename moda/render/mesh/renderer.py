@@ -162,7 +162,7 @@ class MeshRenderer:
         start = 0
         if p.crown is not None:
             image, start = np.concatenate([p.crown, image]), len(p.crown)
-        upper, lower = p.field.forward(exp, placement)
+        upper, lower = p.field.forward(exp, placement, float(motion.breath[0]))
         whole = slice(0, self.size), slice(0, self.size)
         back = p.field.backward(upper, whole, start)
         person = warp(image, back)

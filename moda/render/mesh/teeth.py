@@ -27,7 +27,9 @@ UPPER_TEETH = [(0.132, 0.062), (0.104, 0.053), (0.108, 0.057), (0.090, 0.044), (
 LOWER_TEETH = [(0.082, 0.012), (0.088, 0.013), (0.098, 0.008), (0.090, 0.020), (0.080, 0.028), (0.07, 0.032)]
 JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
 LIT = 0.11  # eye distances: lips so far apart let in all light
-BARES = 2.0  # how much more an upper lip's rise lets in: it bares the teeth, while lips that round (u) cover them
+BARES = (
+    2.0  # how much more an upper lip's rise lets in: it bares the teeth, while lips that round (u) cover them
+)
 RISE = 0.03  # of the upper lip, where it is neither
 
 TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
