@@ -1,7 +1,8 @@
-"""Heads turned by the mesh renderer: python benchmarks/turning.py [--looks NAME] [--angles] [--cost] [--beside CHECKOUT] PICTURE ...
+"""Heads turned by the mesh renderer: python benchmarks/turning.py [--looks NAME] [--angles] [--tracked] [--cost] [--beside CHECKOUT] PICTURE ...
 
 --looks NAME  writes NAME.jpg, a sheet (20 degrees each way, nodding, tilting), and NAME.webp, the same moving
 --angles      draws each head straight ahead but for one angle, finds it again, and prints by how much it is off
+--tracked     each head turns 25 degrees each way and nods by 20, and is tracked as a video is: how near that comes
 --cost        processor milliseconds of a frame at 512 pixels, one thread; with --beside another checkout of moda is
               measured in turn, and the ratio is the median over the pairs
 """
@@ -81,6 +82,32 @@ def angles(pictures: list[Path]) -> None:
     )
 
 
+def tracked(pictures: list[Path]) -> None:
+    from moda.face import read_portrait
+    from moda.face.follow import follow_face
+    from moda.face.tracking import motion_of
+    from moda.motion import Motion
+    from moda.render.mesh import MeshRenderer
+
+    renderer, wave = MeshRenderer(), np.sin(2 * np.pi * np.arange(60) / 60).astype(np.float32)
+    turns = {"yaw": 25 * wave, "pitch": 20 * wave}
+    print("tracked, slope and within 2 degrees".ljust(40) + "yaw".rjust(12) + "pitch".rjust(16))
+    shares = []
+    for picture in pictures:
+        p = renderer.prepare(read_portrait(picture))
+        still = Motion.from_array(p.motion.to_array().repeat(120, 0))
+        asked = {"yaw": np.append(turns["yaw"], 0 * wave), "pitch": np.append(0 * wave, turns["pitch"])}
+        asked["roll"] = 0 * still.roll
+        seen = np.stack(list(follow_face(renderer.draw(p, replace(still, **asked)))))
+        found = motion_of(seen, np.arange(120) / 25)[0]
+        parts = {"yaw": found.yaw[:60], "pitch": found.pitch[60:]}
+        shares.append([float((np.abs(parts[name] - turns[name]) < 2).mean()) for name in turns])
+        slopes = [np.polyfit(turns[name], parts[name], 1)[0] for name in turns]
+        cells = "".join(f"{slope:>10.2f} {share:>5.2f}" for slope, share in zip(slopes, shares[-1]))
+        print(f"{picture.stem:<40}{cells}", flush=True)
+    print(f"within 2 degrees, yaw and pitch: {np.mean(shares, axis=0).round(2)}")
+
+
 def cost(picture: Path) -> float:
     """Processor milliseconds a frame, the least of a few rounds."""
     import cv2
@@ -131,6 +158,7 @@ if __name__ == "__main__":
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--looks", type=Path)
     parser.add_argument("--angles", action="store_true")
+    parser.add_argument("--tracked", action="store_true")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--beside", type=Path)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
@@ -141,6 +169,8 @@ if __name__ == "__main__":
         looks(given.pictures, given.looks)
     if given.angles:
         angles(given.pictures)
+    if given.tracked:
+        tracked(given.pictures)
     if given.cost:
         if given.beside:
             beside(given.beside, given.pictures[0])

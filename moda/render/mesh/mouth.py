@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from moda.motion.explicit import INDEX, LIPS
+from moda.motion.explicit import INDEX, LIPS, lip_gap
 from moda.render.mesh.placing import Placement, smoothstep
 from moda.render.mesh.teeth import interior
 from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTER_LOWER, LIP_OUTER_UPPER
@@ -17,9 +17,9 @@ from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTE
 FINE = 6  # points drawn for each of a contour's segments
 CLOSED = 0.012  # eye distances: lips no further apart than this touch
 PARTED = 0.04  # from here on the gap is a gap; between, it fades in
-# /f v/: the lower lip rolls in under the upper teeth, which hide this much of it, where the upper lip has risen by RISEN
-# while the lower one has stayed: lowered by less than LOW[1], or by LOW[0] at most for all of it (eye distances).
-ROLLS_IN, RISEN, LOW = 0.025, 0.04, (0.02, 0.05)
+# f and v: the lower lip rolls in under the upper teeth, which hide this much of it, where the upper lip has risen, from
+# RISEN[0] on, and all the same the lips part by less than PARTS[1] (eye distances).
+ROLLS_IN, RISEN, PARTS = 0.015, (0.02, 0.04), (0.06, 0.1)
 AS_PICTURED = 0.2  # so near (sum of the lips' offsets) to its own open mouth, the picture shows itself
 
 
@@ -47,8 +47,9 @@ SPLINE = _spline(len(LIP_INNER_UPPER), FINE)
 
 def teeth_on_lip(exp: np.ndarray) -> float:
     """(21, 3) offsets -> 0..1, how far the lower lip lies under the upper teeth."""
-    risen, low = -exp[INDEX["lip_upper_inner"], 1], exp[INDEX["lip_lower_inner"], 1]
-    return float(smoothstep(risen / RISEN) * (1 - smoothstep((low - LOW[0]) / (LOW[1] - LOW[0]))))
+    rise, gap = -exp[INDEX["lip_upper_inner"], 1], lip_gap(exp[None])[0]
+    risen, parted = (smoothstep((x - low) / (high - low)) for x, (low, high) in ((rise, RISEN), (gap, PARTS)))
+    return float(risen * (1 - parted))
 
 
 def polygon(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
