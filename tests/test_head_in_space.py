@@ -74,6 +74,28 @@ def test_the_background_stays(prepared, pose):
     assert np.abs(frame[person].astype(int) - p.image[person]).mean() > 2  # while the person moves
 
 
+def test_a_breath_lifts_the_shoulders_and_nothing_else(prepared):
+    """By 0.03 to 0.05 eye distances; face, background and the picture's edge stay."""
+    renderer, p, _ = prepared
+    breathed = replace(p.motion, breath=np.ones(1))
+    frame = one(renderer, p, breathed)
+    unit, points = p.field.source.scale, p.field.source.place(p.shape)
+    lip = int(points[17, 1])
+    assert (frame[:lip] == p.image[:lip]).all()
+    for edge in (np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        assert (frame[edge] == p.image[edge]).all()
+    far = cv2.distanceTransform((p.layers.person[..., 3] <= 5).astype(np.uint8), cv2.DIST_L2, 5) > 0.3 * unit
+    assert psnr(frame[far][None], p.image[far][None]) >= 45
+    flow = cv2.calcOpticalFlowFarneback(
+        *(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (p.image, frame)),
+        *(None, 0.5, 3, 25, 5, 7, 1.5, 0),
+    )
+    body = (p.layers.person[..., 3] > 250) & (np.arange(SIZE) > points[152, 1] + 0.5 * unit)[:, None]
+    body &= (np.arange(SIZE) < SIZE - 0.4 * unit)[:, None]
+    rise = -np.percentile(flow[body][:, 1], 10) / unit
+    assert 0.015 < rise < 0.07
+
+
 def test_where_no_person_is_found_the_picture_is_one_layer(portrait, monkeypatch):
     monkeypatch.setattr(layers, "person_mask", lambda image: np.zeros(image.shape[:2], np.float32))
     renderer = MeshRenderer(SIZE)

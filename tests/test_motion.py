@@ -1,5 +1,7 @@
 """Motion as a sequence, as numbers and as a file; the explicit space's geometry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from moda import ModaError, Motion
 from moda.motion import explicit, join
+from moda.motion.breath import breathing
 
 
 def random_motion(frames: int, seed: int = 0, space: str = "explicit") -> Motion:
@@ -27,13 +30,38 @@ def test_array_file_and_slices_round_trip(tmp_path_factory, frames, seed):
     assert len(motion[-1]) == 1
 
 
+def test_a_breath_is_kept_and_files_without_one_are_read(tmp_path):
+    motion = replace(Motion.still(4), breath=np.linspace(0, 1, 4))
+    path = motion.save(tmp_path / "m.npz")
+    assert Motion.load(path) == motion != Motion.still(4)
+    assert join([motion[:1], motion[1:]]) == motion and motion[2].breath[0] == motion.breath[2]
+    with np.load(path) as file:
+        np.savez(tmp_path / "old.npz", **{name: file[name] for name in file if name != "breath"})
+    assert Motion.load(tmp_path / "old.npz") == Motion.still(4)
+    with pytest.raises(ModaError, match="breath"):
+        replace(motion, breath=np.zeros(3))
+
+
+def test_breathing_is_slow_and_of_the_frame_alone():
+    frames = np.arange(25 * 60)
+    breath = breathing(frames, 0)
+    assert breath[0] == 0 and -1e-6 < breath.min() and 0.8 < breath.max() < 1.2
+    assert np.array_equal(breath[700:], breathing(frames[700:], 0))
+    assert np.abs(np.diff(breath)).max() < 0.06
+    rises = np.count_nonzero((breath[1:] > 0.5) & (breath[:-1] <= 0.5))
+    assert 0.2 < rises / 60 < 0.3  # breaths a second
+    assert np.abs(breath - breathing(frames, 1)).max() > 0.5  # people breathe apart
+    month = breathing(25 * 86400 * 30 + frames, 0)
+    assert np.abs(np.diff(month)).max() < 0.06
+
+
 def test_file_has_the_documented_arrays(tmp_path):
     path = random_motion(5).save(tmp_path / "m.npz")
     with np.load(path) as file:
         shapes = {k: file[k].shape for k in file}
     assert shapes == {
         "exp": (5, 21, 3), "scale": (5,), "t": (5, 3), "pitch": (5,), "yaw": (5,), "roll": (5,),
-        "fps": (), "space": (),
+        "breath": (5,), "fps": (), "space": (),
     }  # fmt: skip
 
 

@@ -123,6 +123,36 @@ def test_parted_lips_show_the_dark_below_the_teeth_and_closed_ones_skin(prepared
     assert closed[y - 1 : y + 2, x - 1 : x + 2].mean() > 80  # the astronaut's smile is gone, skin is there
 
 
+def _spoken(motion: Motion, rise: float, low: float) -> Motion:
+    """Lips a little parted: the upper one risen, the lower one lowered by so much, as tracked people's."""
+    still = replace(motion, exp=np.zeros_like(motion.exp))
+    upper = {f"lip_upper_inner{side}": (0, -rise, 0) for side in ("", "_right", "_left")}
+    lower = {f"lip_lower_inner{side}": (0, low, 0) for side in ("", "_right", "_left")}
+    outer = {"lip_upper_outer": (0, -0.8 * rise, 0), "lip_lower_outer": (0, low + 0.01, 0)}
+    return changed(still, **upper, **lower, **outer)
+
+
+@pytest.mark.parametrize("name", PORTRAITS)
+def test_f_and_v_show_the_upper_teeth_on_the_lower_lip_and_u_does_not(portrait, name):
+    """As wide open are the lips in both (0.065): what bares teeth is the upper lip's rise. Own teeth and drawn ones."""
+    renderer = MeshRenderer(512)
+    p = renderer.prepare(read_portrait(portrait.with_name(f"{name}.jpg")))
+
+    def lips(motion: Motion) -> tuple[float, float, float]:
+        """How bright: the brightest between the middles of the lips, the lower one's edge, and itself below that."""
+        frame = one(renderer, p, motion).astype(float)
+        points = p.field.source.place(p.shape + dense((motion.exp - p.motion.exp)[0]))[[13, 14]]
+        x, (top, edge) = round(points[0, 0]), points[:, 1].round().astype(int)
+        rows = frame[:, x - 5 : x + 6].mean(axis=(1, 2))
+        return rows[top : edge + 1].max(), rows[edge], rows[edge + 6]
+
+    (f, f_edge, f_lip), (u, u_edge, u_lip) = (
+        lips(_spoken(p.motion, *shape)) for shape in ((0.043, 0.022), (0.008, 0.057))
+    )
+    assert f > 1.4 * u
+    assert f_edge > 1.05 * f_lip and u_edge < 0.8 * u_lip  # teeth lie on the lip; a shadow does
+
+
 def test_shut_lids_cover_the_eye(prepared):
     """A dark iris makes way for skin: its place gets the color of the lid above the open eye."""
     renderer, p, _ = prepared

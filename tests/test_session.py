@@ -16,6 +16,7 @@ from moda.engine.capacity import Admission, Full
 from moda.engine.character import Cache
 from moda.engine.parallel import ahead, ordered
 from moda.motion import join
+from moda.motion.breath import breathing
 from moda.motion.explicit import SPACE, lip_gap
 
 SIZE = 64
@@ -64,6 +65,18 @@ def test_offline_is_what_a_video_is(character, wave):
     video = character.head(character, wave[:48_000], seed=3)
     assert video.motion == motion_of(frames)
     assert all(np.array_equal(a.picture, b) for a, b in zip(frames, video.frames()))
+
+
+def test_who_speaks_idles_or_is_interrupted_breathes_on(character, wave):
+    """By the number of the frame; at a pose gain of 0 the breath is held."""
+    session = character.session(seed=5)
+    frames = session.push(wave[:32_000])
+    shown = session.interrupt(len(frames) - 10).frames
+    frames = frames[:shown] + session.idle(7) + session.push(wave[:16_000]) + session.flush()
+    assert len(frames) > 60
+    assert np.array_equal(motion_of(frames).breath, breathing(np.arange(len(frames)), 5))
+    still = character.session(seed=5, pose=0)
+    assert not motion_of(still.push(wave[:32_000])).breath.any()
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (48_000, 2), (8_000, 1)])

@@ -15,6 +15,7 @@ from moda.constants import FPS
 from moda.errors import ModaError
 from moda.generator.live import MEMORY, Live
 from moda.motion import Motion, Space, join
+from moda.motion.breath import breathing
 from moda.motion.space import converted
 from moda.motion.timeline import Timeline
 from moda.validation import check_choice, check_number, check_whole
@@ -126,6 +127,9 @@ class Editor:
             track[:, :3] *= timeline.gains(seconds)
         pose, lips, blink, right, up = track.T
         motion = motion.space.gains(motion, self.own, pose, lips, blink)
+        motion = replace(
+            motion, breath=motion.breath * np.minimum(pose, 1)
+        )  # who is held still holds their breath
         if np.any(right) or np.any(up):
             motion = motion.space.look(motion, right, up)
         return timeline.on(motion, seconds) if timeline.events else motion
@@ -224,9 +228,11 @@ class Performance:
         return scheme
 
     def _out(self, motion: Motion) -> Motion:
+        frames = self.frames + np.arange(len(motion))
         self.frames += len(motion)
         space = self._own.space
         motion = space.generated(space.whole_blinks(motion), self._own)
+        motion = replace(motion, breath=breathing(frames, self.sampling.seed))
         motion = self._closed(self._edit(motion))
         if self.sampling.scheme == "live" and len(motion):
             self._given = join([self._given, motion])[-MEMORY:]

@@ -18,7 +18,8 @@ from moda.motion.space import Space
 from moda.motion.space import space as find
 
 LARGEST = 1e6  # of a number in a file; none of a face comes near
-_FIELDS = ("exp", "scale", "t", "pitch", "yaw", "roll")
+_FACE = ("exp", "scale", "t", "pitch", "yaw", "roll")
+_FIELDS = (*_FACE, "breath")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class Motion:
     pitch, yaw, roll: (T,) float32, degrees
     space: what the numbers mean (moda.motion.space); a name is taken for its space
     fps:   frames a second
+    breath: (T,) float32, how far chest and shoulders have risen, 0 as pictured, 1 breathed in; none unless given. It is
+           no face's: the numbers of a face (`to_array`) are without it
 
     Source: MoDA, arXiv 2507.03256, section 3; the order of the numbers is that of its checkpoint.
     """
@@ -43,10 +46,13 @@ class Motion:
     roll: np.ndarray
     space: Space = field(default_factory=find)
     fps: float = FPS
+    breath: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", find(self.space))
         n = len(self.exp)
+        if not len(self.breath):
+            object.__setattr__(self, "breath", np.zeros(n, np.float32))
         shapes = {
             "exp": (n, self.space.keypoints, 3),
             "scale": (n,),
@@ -54,6 +60,7 @@ class Motion:
             "pitch": (n,),
             "yaw": (n,),
             "roll": (n,),
+            "breath": (n,),
         }
         for name, shape in shapes.items():
             value = np.ascontiguousarray(getattr(self, name), dtype=np.float32)
@@ -138,7 +145,7 @@ class Motion:
     # -- as a file ----------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike) -> Path:
-        """Write the documented .npz: exp (T,K,3), scale (T,), t (T,3), pitch, yaw, roll (T,), fps, space."""
+        """Write the documented .npz: exp (T,K,3), scale (T,), t (T,3), pitch, yaw, roll, breath (T,), fps, space."""
         from moda.media.files import whole
 
         path = Path(path)
@@ -149,13 +156,13 @@ class Motion:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Motion:
-        """Read a file that `save` (or anyone following its format) wrote; never unpickles."""
+        """Read a file that `save` (or anyone following its format; without breath, too) wrote; never unpickles."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                missing = [name for name in (*_FIELDS, "fps", "space") if name not in file]
+                missing = [name for name in (*_FACE, "fps", "space") if name not in file]
                 if missing:
                     raise ModaError(f"{path} is no motion file: it lacks {', '.join(missing)}")
-                arrays = {name: file[name] for name in _FIELDS}
+                arrays = {name: file[name] for name in _FIELDS if name in file}
                 for name, array in arrays.items():
                     if array.dtype.kind not in "fiu" or (array.size and np.abs(array).max() > LARGEST):
                         raise ModaError(f"{path} is no motion file: its {name} holds no numbers of a face")

@@ -53,13 +53,13 @@ class Field:
         edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
         if free:
             edge[..., 1] = np.inf
-        self.turns, shifts, bends = head.follows(
+        self.turns, shifts, bends, rises = head.follows(
             units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
         )
         # What `forward` multiplies, laid out so that one pass over the nodes does.
         self.turned = np.concatenate([self.turns * self.x, self.turns], axis=-1)  # (N, N, 4)
         self.still = (self.turns * self.pixels).astype(np.float32)
-        self.swayed = np.dstack([shifts, bends])  # (N, N, 2)
+        self.swayed = np.dstack([shifts, bends, rises])  # (N, N, 3)
         self._expression(units, place, shape, pose)
         self._grids = [
             np.stack(np.meshgrid(at, at), axis=-1)
@@ -114,14 +114,18 @@ class Field:
         maps = maps * self.turns[box][..., None]
         return np.ascontiguousarray(maps.reshape(-1, maps.shape[-1]).T, dtype=np.float32)
 
-    def forward(self, exp: np.ndarray, placement: Placement) -> tuple[np.ndarray, np.ndarray]:
-        """exp: (21, 3) offsets from the picture's own expression -> upper, lower: displacements (N, N, 2), pixels."""
+    def forward(
+        self, exp: np.ndarray, placement: Placement, breath: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """exp: (21, 3) offsets from the picture's own expression; breath: 0 as pictured, 1 breathed in -> upper, lower:
+        displacements (N, N, 2), pixels."""
         turn = (placement.scale * placement.rotation[:2]).astype(np.float64)
         rigid = _transform(self.turned, np.column_stack([turn, self.source.pivot]))
         rigid -= self.still
         tilt = placement.rotation @ self.source.rotation.T
         roll = float(tilt[1, 0] - tilt[0, 1]) / 2
-        sway = np.column_stack([placement.pivot - self.source.pivot, [self.source.scale * roll, 0]])
+        scale = self.source.scale
+        sway = np.column_stack([placement.pivot - self.source.pivot, [scale * roll, 0], [0, -scale * breath]])
         rigid += _transform(self.swayed, sway.astype(np.float64))
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
         rigid[self.box] += self._moved(self.maps, offsets, turn, self.box)

@@ -40,6 +40,7 @@ CHEST, SHOULDERS, BROAD = 0.8, 0.3, (0.4, 2.0)
 # is nearer than TOUCHES it is cut and must be stretched.
 EDGE_NEAR, EDGE_FAR, TOUCHES = 0.25, 0.7, 0.05
 BODY_EDGE = 0.5  # the same for a body, which every picture's edge cuts
+RISES = (0.03, 0.05)  # eye distances that a breath lifts the middle of the chest, and the shoulders
 FEATURES = np.array([[0.0, 0.45], [0.95, 1.0]])  # an ellipse about eyes, nose and lips
 EVEN = 0.1  # eye distances by which depth is evened out around it
 TABLE = Path(__file__).with_name("head.safetensors")
@@ -162,9 +163,9 @@ def depth(
 
 def follows(
     units: np.ndarray, edge: np.ndarray, pose: HeadPose, chin: float, alpha: np.ndarray | None, step: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """-> (N, N, 1) how far each node turns with the head, (N, N, 1) how far it shifts with it, (N, N) eye distances to
-    the right a radian of roll.
+    the right a radian of roll, (N, N) eye distances that it rises with a breath.
 
     units: (N, N, 2) nodes, eye distances from the eyes in the picture. edge: (N, N, 4) from the square's left,
     top, right and bottom. alpha: the person's, None where the picture is one layer. step: between nodes.
@@ -174,7 +175,8 @@ def follows(
     if alpha is None:
         follow = _in_one_layer(units, nearest, pose, chin)
         follow = (cv2.GaussianBlur(follow.astype(np.float32), (0, 0), 1.0) * inside)[..., None]
-        return follow.astype(np.float32), follow.astype(np.float32), np.zeros_like(nearest, dtype=np.float32)
+        none = np.zeros_like(nearest, dtype=np.float32)
+        return follow.astype(np.float32), follow.astype(np.float32), none, none
     neck = (pose.rotation @ NECK_PIVOT)[:2]
     across = np.abs(units[..., 0] - neck[0])
     below = units[..., 1] - neck[1] + NECK_PIVOT[1] - chin
@@ -183,13 +185,15 @@ def follows(
     turns = 1 - smoothstep((below + sooner - TURNS_END[0]) / (TURNS_END[1] - TURNS_END[0]))
     body = CHEST + (SHOULDERS - CHEST) * smoothstep((across - BROAD[0]) / (BROAD[1] - BROAD[0]))
     shifts = turns + (1 - turns) * body
+    rises = RISES[0] + (RISES[1] - RISES[0]) * smoothstep((across - BROAD[0]) / (BROAD[1] - BROAD[0]))
+    rises *= (1 - turns) * smoothstep(below / TURNS_END[1])
     bends = (1 - turns) * smoothstep(below / 0.6 + 0.5)
     bends *= BENDS * (1 - smoothstep((below - BENDS_END[0]) / (BENDS_END[1] - BENDS_END[0])))
     out = [
         (cv2.GaussianBlur((w * rests).astype(np.float32), (0, 0), 1.0) * inside).astype(np.float32)
-        for w in (turns, shifts, bends)
+        for w in (turns, shifts, bends, rises)
     ]
-    return out[0][..., None], out[1][..., None], out[2]
+    return out[0][..., None], out[1][..., None], out[2], out[3]
 
 
 def _edges(edge: np.ndarray, alpha: np.ndarray, pose: HeadPose, body: np.ndarray) -> np.ndarray:

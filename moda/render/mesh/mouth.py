@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from moda.motion.explicit import LIPS
+from moda.motion.explicit import INDEX, LIPS
 from moda.render.mesh.placing import Placement, smoothstep
 from moda.render.mesh.teeth import interior
 from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTER_LOWER, LIP_OUTER_UPPER
@@ -17,6 +17,9 @@ from moda.render.mesh.topology import LIP_INNER_LOWER, LIP_INNER_UPPER, LIP_OUTE
 FINE = 6  # points drawn for each of a contour's segments
 CLOSED = 0.012  # eye distances: lips no further apart than this touch
 PARTED = 0.04  # from here on the gap is a gap; between, it fades in
+# /f v/: the lower lip rolls in under the upper teeth, which hide this much of it, where the upper lip has risen by RISEN
+# while the lower one has stayed: lowered by less than LOW[1], or by LOW[0] at most for all of it (eye distances).
+ROLLS_IN, RISEN, LOW = 0.025, 0.04, (0.02, 0.05)
 AS_PICTURED = 0.2  # so near (sum of the lips' offsets) to its own open mouth, the picture shows itself
 
 
@@ -40,6 +43,12 @@ def _spline(n: int, fine: int) -> np.ndarray:
 
 
 SPLINE = _spline(len(LIP_INNER_UPPER), FINE)
+
+
+def teeth_on_lip(exp: np.ndarray) -> float:
+    """(21, 3) offsets -> 0..1, how far the lower lip lies under the upper teeth."""
+    risen, low = -exp[INDEX["lip_upper_inner"], 1], exp[INDEX["lip_lower_inner"], 1]
+    return float(smoothstep(risen / RISEN) * (1 - smoothstep((low - LOW[0]) / (LOW[1] - LOW[0]))))
 
 
 def polygon(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
@@ -128,12 +137,14 @@ class Mouth:
         """Draw into `part` what lies between the lips."""
         unit = placement.scale
         x0, y0 = np.maximum(np.floor(up.min(0)).astype(int) - 4, 0)
-        x1, y1 = np.ceil(low.max(0)).astype(int) + 5
+        x1, y1 = np.ceil(low.max(0) + [0, ROLLS_IN * unit]).astype(int) + 5
         view = part[y0:y1, x0:x1]
         if not view.size:
             return
         corner = np.array([x0, y0])
         up, low = up - corner, low - corner
+        under = np.sin(np.linspace(0, np.pi, len(low))) * ROLLS_IN * teeth_on_lip(exp)
+        low = low + unit * under[:, None] * placement.rotation[:2, 1]
         cover = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
         opening = np.float32(changed / 255) * cv2.GaussianBlur(
             cover.astype(np.float32), (0, 0), self.inside.soft

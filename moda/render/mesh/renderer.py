@@ -152,16 +152,20 @@ class MeshRenderer:
     def draw(self, prepared: PreparedMesh, motion: Motion) -> Iterator[np.ndarray]:
         """-> (size, size, 3) uint8 RGB a frame. Raises ModaError if the motion is not in the explicit space."""
         motion.require(self.space, "the mesh renderer")
-        frames = zip(motion.exp, placed(motion, prepared.motion, prepared.field.source))
+        frames = zip(
+            motion.exp, placed(motion, prepared.motion, prepared.field.source), motion.breath.tolist()
+        )
         return ordered(lambda frame: self._frame(prepared, *frame), frames)
 
-    def _frame(self, p: PreparedMesh, shown_exp: np.ndarray, placement: Placement) -> np.ndarray:
+    def _frame(
+        self, p: PreparedMesh, shown_exp: np.ndarray, placement: Placement, breath: float
+    ) -> np.ndarray:
         exp = narrowed(shown_exp - p.motion.exp[0], p.shape)
         image = self._eyes(p, exp)
         start = 0
         if p.crown is not None:
             image, start = np.concatenate([p.crown, image]), len(p.crown)
-        upper, lower = p.field.forward(exp, placement)
+        upper, lower = p.field.forward(exp, placement, breath)
         whole = slice(0, self.size), slice(0, self.size)
         back = p.field.backward(upper, whole, start)
         person = warp(image, back)

@@ -26,6 +26,11 @@ MOUTH_WIDTH = 0.78  # between the inner corners, for which the teeth below are d
 UPPER_TEETH = [(0.132, 0.062), (0.104, 0.053), (0.108, 0.057), (0.090, 0.044), (0.075, 0.032), (0.07, 0.02)]
 LOWER_TEETH = [(0.082, 0.012), (0.088, 0.013), (0.098, 0.008), (0.090, 0.020), (0.080, 0.028), (0.07, 0.032)]
 JAW_OF_LIP = 0.85  # the jaw's way as part of the lower lip's
+LIT = 0.11  # eye distances: lips so far apart let in all light
+BARES = (
+    2.0  # how much more an upper lip's rise lets in: it bares the teeth, while lips that round (u) cover them
+)
+RISE = 0.03  # of the upper lip, where it is neither
 
 TOOTH = np.array([1.0, 0.955, 0.87])  # of the light
 GUM, TONGUE, THROAT = (
@@ -210,8 +215,9 @@ class Interior:
         # the lips' shadow, the cheeks' on both sides, and little light in a mouth that is hardly open
         side = (column - up[0, 0]) / max(up[-1, 0] - up[0, 0], 1)
         side = 0.3 + 0.7 * smoothstep(np.clip(4 * side * (1 - side), 0, 1) * 1.5)
-        dark = 0.78 if self.own else 0.45  # its own teeth carry their own shadows already
-        wide = dark + (1 - dark) * smoothstep(np.float64(gap / unit / 0.11))
+        dark = 0.6 if self.own else 0.45  # its own teeth carry their own shadows already
+        rise = -float(exp[INDEX["lip_upper_inner"], 1])
+        wide = dark + (1 - dark) * smoothstep((gap / unit + BARES * (rise - RISE)) / LIT)
         shade = (
             (0.6 + 0.4 * smoothstep(under / 0.045)) * (0.75 + 0.25 * smoothstep(over / 0.04)) * side * wide
         )
