@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ def read_text(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeError) as error:
-        raise ModaError(f"the {what} {path} cannot be read: {error}") from error
+        raise ModaError(f"the {what} {path} cannot be read: {why(error)}") from error
 
 
 def _elements(text: str, where: str) -> Iterator[tuple[object, int]]:

@@ -56,7 +56,7 @@ def errors(clip: Shown, renderer: MeshRenderer, found: np.ndarray, weight: np.nd
     for i, drawn in enumerate(renderer.draw(p, motion)):
         real, one = p.crop.cut(frames[i][1]), motion[i]
         apart = flow.calc(*(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in (drawn, real)), None)
-        pose = placed(one, p.motion, rest)
+        pose = placed(one, p.motion, rest)[0]
         there = pixels + field.forward(one.exp[0] - p.motion.exp[0], pose)[0]
         error = cv2.remap(apart, there, NO_MAP, cv2.INTER_LINEAR) / pose.scale
         use = within & (np.linalg.norm(error, axis=-1) < FAR)

@@ -105,6 +105,10 @@ def _jaw(work: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
             continue
         weights = np.load(path)[:, JAW_COLUMN].astype(np.float32)
         pieces = [i for i, n in enumerate(names) if n.startswith(f"blendshapes/blendshapes/{path.stem}#")]
+        if not pieces:
+            raise SystemExit(
+                f"{work}/speech has no {path.name}: give {data}/blendshapes to recipes.speech_corpus too"
+            )
         frames = int(lengths[pieces].sum())
         at = (np.arange(frames) + 0.5) / FPS
         jaw[starts[pieces[0]] : starts[pieces[0]] + frames] = np.interp(

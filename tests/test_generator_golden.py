@@ -75,10 +75,10 @@ def test_embeddings(shallow):
 
 def test_rotary_positions():
     g = golden("moda_embeddings")  # every 20th frame
-    cos, sin = rope_table(80, 64, torch.device("cpu"))
-    close(cos[::20, 0], g["rope_cos"])
-    close(sin[::20, 0], g["rope_sin"])
-    q, k = (rotate(torch.from_numpy(randn(seed, (2, 80, 12, 64))), (cos, sin)) for seed in (11, 12))
+    rope = rope_table(80, 64, torch.device("cpu"))
+    close(rope.cos[::20, 0], g["rope_cos"])
+    close(rope.sin[::20, 0], g["rope_sin"])
+    q, k = (rotate(torch.from_numpy(randn(seed, (2, 80, 12, 64))), rope) for seed in (11, 12))
     close(q[0, ::20, 0], g["rope_q_out_b0_h0"])
     close(k[1, ::20, 7], g["rope_k_out_b1_h7"])
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.audio.mel import BANDS, FLOOR, PER_FRAME
-from moda.packed import PackedLinear, can_pack
+from moda.packed import HalfLinear, PackedLinear, can_halve, can_pack
 
 # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 MEL_MEAN, MEL_STD = -8.0, 3.5
@@ -176,13 +176,19 @@ class Steps:
 
 
 def packed(net: SpeechNet) -> SpeechNet:
-    """A copy whose products are packed, where this machine can; else the network itself."""
-    if not can_pack(net.hidden.weight):
+    """A copy whose products are packed, or read in half precision, where this machine can; else the network itself."""
+    blocks = [block for block in net.blocks if isinstance(block, Block)]
+    make: type[PackedLinear] | type[HalfLinear]
+    if can_pack(net.hidden.weight):
+        make = PackedLinear
+    elif all(can_halve(linear.weight) for block in blocks for linear in (block.mix, block.out)):
+        make = HalfLinear
+    else:
         return net
     net = deepcopy(net)
     for block in net.blocks:
         if isinstance(block, Block):
             for name in ("mix", "out"):
                 linear = getattr(block, name)
-                setattr(block, name, PackedLinear(linear.weight, linear.bias))
+                setattr(block, name, make(linear.weight, linear.bias))
     return net

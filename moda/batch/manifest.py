@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from moda.constants import DEFAULT_SIZE
 from moda.engine.character import MAX_SIZE, MIN_SIZE
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.validation import from_dict
 
 MAX_LINES = 1_000_000
@@ -166,7 +166,7 @@ def _lines(path: Path) -> Iterator[object]:
         else:
             yield from _parquet(path)
     except (OSError, UnicodeError, csv.Error) as error:
-        raise ModaError(f"the table {path} cannot be read: {error}") from error
+        raise ModaError(f"the table {path} cannot be read: {why(error)}") from error
 
 
 def _parquet(path: Path) -> Iterator[object]:
@@ -180,7 +180,7 @@ def _parquet(path: Path) -> Iterator[object]:
             for batch in file.iter_batches(1000):
                 yield from batch.to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
-        raise ModaError(f"the table {path} cannot be read: {error}") from error
+        raise ModaError(f"the table {path} cannot be read: {why(error)}") from error
 
 
 def _typed(name: str, text: str) -> object:

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.generator.config import ModelConfig
-from moda.generator.embed import rotate
+from moda.generator.embed import Rope, rotate
 
-Rope = tuple[Tensor, Tensor]  # cos and sin, (N, d) each
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -47,11 +46,14 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
-        return self.rows(x, 0, len(self.weight), gelu)
+        return _gelu(super().forward(x), gelu)
 
     def rows(self, x: Tensor, start: int, stop: int, gelu: bool = False) -> Tensor:
-        y = F.linear(x, self.weight[start:stop], self.bias[start:stop])
-        return F.gelu(y, approximate="tanh") if gelu else y
+        return _gelu(F.linear(x, self.weight[start:stop], self.bias[start:stop]), gelu)
+
+
+def _gelu(x: Tensor, wanted: bool) -> Tensor:
+    return F.gelu(x, approximate="tanh") if wanted else x
 
 
 class Mlp(nn.Module):
@@ -73,6 +75,12 @@ class HeadNorms(nn.Module):
         super().__init__()
         self.q = nn.RMSNorm(head_dim, eps=1e-5)
         self.k = nn.RMSNorm(head_dim, eps=1e-5)
+
+    def both(self, qk: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor]:
+        """Queries and keys (B, N, 2, H, d) -> (B, N, H, d) each."""
+        scale = torch.stack([self.q.weight, self.k.weight])[:, None]
+        q, k = rotate(F.rms_norm(qk, qk.shape[-1:], eps=1e-5) * scale, rope).unbind(2)
+        return q, k
 
     def query(self, q: Tensor, rope: Rope | None) -> Tensor:
         """(B, N, D) -> (B, N, H, d)."""
@@ -104,8 +112,8 @@ class Stream(nn.Module):
     def attend(self, x: Tensor, mod: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, D) and mod (B, 6, 1, D) -> q, k, v (B, N, H, d)."""
         shift, scale = mod[:, 0], mod[:, 1]
-        q, kv = self.qkv(modulate(x, shift, scale)).tensor_split([x.shape[-1]], dim=-1)
-        return self.norms.query(q, rope), *self.norms.key_value(kv, rope)
+        qkv = self.qkv(modulate(x, shift, scale)).unflatten(-1, (3, -1, len(self.norms.q.weight)))
+        return *self.norms.both(qkv[:, :, :2], rope), qkv[:, :, 2]
 
     def finish(self, x: Tensor, attended: Tensor, mod: Tensor) -> Tensor:
         gate, shift, scale, mlp_gate = mod[:, 2:].unbind(1)
@@ -160,6 +168,5 @@ class SingleBlock(nn.Module):
         q = self.qkv_mlp.rows(kept, 0, width)
         kv = self.qkv_mlp.rows(inner, width, 3 * width)
         hidden = self.qkv_mlp.rows(kept, 3 * width, 3 * width + self.hidden, gelu=True)
-        kept_rope = rope[0][:keep], rope[1][:keep]
-        attended = attention(self.norms.query(q, kept_rope), *self.norms.key_value(kv, rope))
+        attended = attention(self.norms.query(q, rope.first(keep)), *self.norms.key_value(kv, rope))
         return torch.addcmul(x[:, :keep], self.out(torch.cat([attended, hidden], dim=-1)), gate)

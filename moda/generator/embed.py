@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,35 +24,50 @@ def sinusoid(time: Tensor) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
-def rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+class Rope(NamedTuple):
+    """cos, sin: (N, 1, head_dim), channels 2i and 2i+1 alike. turn: (N, 1, head_dim / 2) the same as complex numbers, where
+    these are used."""
+
+    cos: Tensor
+    sin: Tensor
+    turn: Tensor | None
+
+    def first(self, n: int | None) -> Rope:
+        """Of the first n tokens, or all."""
+        return Rope(self.cos[:n], self.sin[:n], None if self.turn is None else self.turn[:n])
+
+
+def rope_table(frames: int, head_dim: int, device: torch.device, copies: int = 1) -> Rope:
     """As `_rope_table`; made anew for a graph that is exported, whose tensors must not be kept."""
     make = _rope_table.__wrapped__ if torch.compiler.is_compiling() else _rope_table
-    return make(frames, head_dim, device)
+    return make(frames, head_dim, device, copies)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 @torch.inference_mode(False)  # kept for whoever comes next, who may be training
-def _rope_table(frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """cos and sin, (frames, 1, head_dim) float32: channels 2i and 2i+1 turn at 256^(-2i/head_dim)."""
+def _rope_table(frames: int, head_dim: int, device: torch.device, copies: int) -> Rope:
+    """Of `copies` times the same frames, float32: channels 2i and 2i+1 turn at 256^(-2i/head_dim)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
     angles = torch.arange(frames, dtype=torch.float32)[:, None, None] * ROPE_BASE**-exponents
-    angles = angles.repeat_interleave(2, dim=-1)
-    return angles.cos().to(device), angles.sin().to(device)
+    angles = angles.repeat(copies, 1, 1)
+    cos, sin = angles.cos(), angles.sin()
+    # Other runtimes know no complex numbers; here they take one pass instead of six.
+    turn = torch.complex(cos, sin) if device.type == "cpu" and not torch.compiler.is_compiling() else None
+    cos, sin = (x.repeat_interleave(2, dim=-1).to(device) for x in (cos, sin))
+    return Rope(cos, sin, turn)
 
 
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Turn each pair of channels (2i, 2i+1) of x (B, N, H, head_dim) by its token's angles; None: none."""
+def rotate(x: Tensor, rope: Rope | None) -> Tensor:
+    """Turn each pair of channels (2i, 2i+1) of x (B, N, ..., H, head_dim) by its token's angles; None: none."""
     if rope is None:
         return x
-    cos, sin = rope
-    plain = torch.compiler.is_compiling()  # other runtimes know no complex numbers
-    if (
-        x.device.type == "cpu" and x.dtype == torch.float32 and not plain
-    ):  # as complex numbers: one pass instead of six
-        turn = torch.complex(cos[..., ::2], sin[..., ::2])
+    shape = (-1, *[1] * (x.ndim - 3), x.shape[-1])
+    if rope.turn is not None and x.dtype == torch.float32:
+        turn = rope.turn.view(*shape[:-1], x.shape[-1] // 2)
         return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
+    cos, sin = (t.to(x.dtype).view(shape) for t in (rope.cos, rope.sin))
     turned = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
-    return x * cos.to(x.dtype) + turned * sin.to(x.dtype)
+    return x * cos + turned * sin
 
 
 class Embedder(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor
 from moda.constants import FPS
 from moda.motion.space import POSE_DIM
 
-WINDOW = 32  # frames
+WINDOW = 24  # frames
 HOP = 4  # new frames a window
 STIFFNESS = 0.4  # of the spring, a frame: the pose lags by 2 / STIFFNESS frames
 MEMORY = 20 * FPS  # frames that can be taken back

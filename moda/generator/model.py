@@ -139,7 +139,9 @@ class MotionTransformer(nn.Module):
     def velocity(self, motion: Tensor, tokens: Tokens, modulation: Modulation) -> Tensor:
         x = self.motion_embedder(motion)
         n = x.shape[1]
-        rope = rope_table(n, self.config.head_dim, x.device)
+        rope, rest_rope, all_rope = (
+            rope_table(n, self.config.head_dim, x.device, copies) for copies in (1, 3, 4)
+        )
         mods = iter(modulation.joint)
 
         # Emotion and identity carry no position in these blocks, so their N tokens are N times the same one:
@@ -153,12 +155,10 @@ class MotionTransformer(nn.Module):
         # From here every frame's copy has its frame's position: they part.
         x, audio, emotion, identity = streams
         rest = torch.cat([audio, emotion.expand(-1, n, -1), identity.expand(-1, n, -1)], dim=1)
-        rest_rope = rope[0].repeat(3, 1, 1), rope[1].repeat(3, 1, 1)
         for joint in self.blocks2:
             x, rest = joint([x, rest], next(mods), (rope, rest_rope))
 
         x = torch.cat([x, rest], dim=1)
-        all_rope = rope[0].repeat(4, 1, 1), rope[1].repeat(4, 1, 1)
         for block, mod in zip(self.blocks1, modulation.single):
             x = block(x, mod, all_rope, keep=n if block is self.blocks1[-1] else None)
 

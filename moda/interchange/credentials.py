@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from moda import __version__
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.media.container import comment
 from moda.media.files import check_input, whole
 
@@ -55,7 +55,7 @@ class Signing:
             chain = check_input(self.certificate, "certificate").read_text()
             key = check_input(self.key, "key").read_text()
         except (OSError, UnicodeError) as error:
-            raise ModaError(f"the certificate or its key cannot be read: {error}") from error
+            raise ModaError(f"the certificate or its key cannot be read: {why(error)}") from error
         _check_pair(self.certificate, chain, self.key, key)
         return chain, key
 

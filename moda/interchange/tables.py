@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from moda.constants import FPS
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.interchange.arkit import CURVES, curves
 from moda.interchange.arkit import motion as from_curves
 from moda.media.files import whole
@@ -71,7 +71,7 @@ def read_curves(path: str | os.PathLike) -> Motion:
             header = next(rows, [])
             lines = [row for row, _ in zip((row for row in rows if row), range(MAX_ROWS + 1))]
     except (OSError, UnicodeError, csv.Error) as error:
-        raise ModaError(f"the curves {path} cannot be read: {error}") from error
+        raise ModaError(f"the curves {path} cannot be read: {why(error)}") from error
     places = {plain(name): i for i, name in enumerate(header)}
     known = [places.get(name.lower()) for name in CURVES]
     if sum(place is not None for place in known) < 10 or "timecode" not in places:

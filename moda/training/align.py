@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from moda.constants import FPS
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 
 Segment = tuple[float, float, str]  # start, end in seconds, phone
 
@@ -33,7 +33,7 @@ def read_textgrid(path: Path) -> list[Segment]:
             if name and "phone" in name[1].lower():
                 return [(float(a), float(b), phone) for a, b, phone in _INTERVAL.findall(tier)]
     except (OSError, ValueError) as error:
-        raise ModaError(f"the phone times {path} cannot be read: {error}") from error
+        raise ModaError(f"the phone times {path} cannot be read: {why(error)}") from error
     raise ModaError(f"{path} is no TextGrid in long form with a tier of phones")
 
 

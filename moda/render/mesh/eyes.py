@@ -94,7 +94,8 @@ class Eye:
         self.v_upper, self.v_lower = self._at(self.upper), self._at(self.lower)
         self.within = (self.outside <= 0).astype(np.float32)
         self.side = 1 - smoothstep(self.outside)
-        self.bulge = self._at(self.bump) * self.within
+        self.round = self._at(self.bump)
+        self.bulge = self.round * self.within
 
         self.iris = local(landmarks[iris])
         self.radius = float(np.linalg.norm(landmarks[ring] - landmarks[iris], axis=1).mean())
@@ -151,9 +152,8 @@ class Eye:
             closing = min(1.0, EASE + (closing - EASE) * (1 - EASE) / (SNAP - EASE))
         shut = float(smoothstep(np.float64((closing - 0.5) / 0.5)))
         rise = float(np.clip(lower / LID_APERTURE, -0.5, 0.5)) - MEET * shut
-        low = self.lower + np.float32(rise * self.gap) * self.bump
-        up = low - (self.lower - self.upper) * np.float32(1 - closing)
-        v_up, v_low = self._at(up), self._at(low)
+        v_low = self.v_lower + np.float32(rise * self.gap) * self.round
+        v_up = v_low - (self.v_lower - self.v_upper) * np.float32(1 - closing)
 
         view = image[self.box]
         skin = self._skin(v_up, v_low, shut)
@@ -178,10 +178,14 @@ class Eye:
         middle = (v_up + v_low) / 2
         # The lid's own margin is seen against the eye; once down it lies on the lower lid, its skin to the edge.
         margin = (0.025 * self.unit * shut) * self.bulge if shut else np.float32(0)
-        down = np.where(
-            self.v < middle,
-            (self.v_upper - v_up - margin) * falloff((v_up - self.v) / (0.42 * self.unit)),
-            (self.v_lower - v_low + margin) * falloff((self.v - v_low) / (0.36 * self.unit)),
+        above = self.v < middle
+        down = np.where(above, self.v_upper - v_up - margin, self.v_lower - v_low + margin)
+        down *= falloff(
+            np.where(
+                above,
+                (v_up - self.v) * np.float32(1 / (0.42 * self.unit)),
+                (self.v - v_low) * np.float32(1 / (0.36 * self.unit)),
+            )
         )
         down *= self.side
         skin = self._moved(self.texture, down * np.float32(self.down[0]), down * np.float32(self.down[1]))
@@ -190,7 +194,7 @@ class Eye:
         # What was folded above the eye lies smooth; closed lids meet in a line of lashes, the upper one round over
         # the ball.
         smooth = cv2.GaussianBlur(skin, (0, 0), 0.03 * self.unit)
-        near = smoothstep(1 - np.abs(v_up - self.v) / (0.22 * self.unit)) * self.bulge * (self.v < middle)
+        near = smoothstep(1 - np.abs(v_up - self.v) / (0.22 * self.unit)) * self.bulge * above
         weight = (0.75 * shut * near)[..., None].astype(np.float32)
         line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(self.bulge)
         lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * self.bulge

@@ -53,10 +53,18 @@ class Field:
         edge = np.concatenate([self.pixels + 0.5, size - 0.5 - self.pixels], axis=-1) / pose.scale
         if free:
             edge[..., 1] = np.inf
-        self.turns, self.shifts, self.bends, self.rises = head.follows(
+        self.turns, shifts, bends, rises = head.follows(
             units, edge, pose, float(shape[152, 1]), alpha, self.step / pose.scale
         )
+        # What `forward` multiplies, laid out so that one pass over the nodes does.
+        self.turned = np.concatenate([self.turns * self.x, self.turns], axis=-1)  # (N, N, 4)
+        self.still = (self.turns * self.pixels).astype(np.float32)
+        self.swayed = np.dstack([shifts, bends, rises])  # (N, N, 3)
         self._expression(units, place, shape, pose)
+        self._grids = [
+            np.stack(np.meshgrid(at, at), axis=-1)
+            for at in (np.arange(self.nodes, dtype=np.float32), np.arange(-(-self.nodes // 4) + 1, dtype=np.float32))
+        ]  # fmt: skip
 
     def _expression(self, units, place, shape, pose) -> None:
         """Per node of the face's box: the linear map from offsets of the skin's points to its displacement."""
@@ -88,7 +96,7 @@ class Field:
             values[: len(skin)] = maps[:, skin].transpose(1, 2, 0).reshape(len(skin), -1)
             found = interpolate(np.concatenate([place[skin, :2], beyond]), values, at, smoothing=0.01)
             linear.append(found.reshape(y1 - y0, x1 - x0, 3, len(COLUMNS)))
-        self.maps = np.ascontiguousarray(linear[0])  # (h, w, 3, C), the upper field's
+        self.maps = self._by_column(linear[0], self.box)  # (C, h * w * 3), the upper field's
         # The lower field is another one about the mouth only.
         mouth = np.concatenate([place[LIP_UPPER, :2], place[LIP_LOWER, :2]])
         around = np.concatenate([mouth.min(0) - AROUND_MOUTH, mouth.max(0) + AROUND_MOUTH])
@@ -99,7 +107,12 @@ class Field:
         part = slice(v0 - y0, v1 - y0), slice(u0 - x0, u1 - x0)
         edge = np.minimum.outer(*(np.minimum(np.arange(n), np.arange(n)[::-1]) for n in (v1 - v0, u1 - u0)))
         fade = smoothstep(edge * self.step / (FADE * pose.scale))[..., None, None]
-        self.lower_maps = np.ascontiguousarray((linear[1] - linear[0])[part] * fade, dtype=np.float32)
+        self.lower_maps = self._by_column((linear[1] - linear[0])[part] * fade, self.mouth)
+
+    def _by_column(self, maps: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
+        """(h, w, 3, C) of a box's nodes -> (C, h * w * 3) float32, as far as each turns with the head."""
+        maps = maps * self.turns[box][..., None]
+        return np.ascontiguousarray(maps.reshape(-1, maps.shape[-1]).T, dtype=np.float32)
 
     def forward(
         self, exp: np.ndarray, placement: Placement, breath: float = 0.0
@@ -107,22 +120,26 @@ class Field:
         """exp: (21, 3) offsets from the picture's own expression; breath: 0 as pictured, 1 breathed in -> upper, lower:
         displacements (N, N, 2), pixels."""
         turn = (placement.scale * placement.rotation[:2]).astype(np.float64)
-        rigid = _transform(self.x, np.column_stack([turn, self.source.pivot]))
-        rigid -= self.pixels
-        rigid *= self.turns
-        rigid += self.shifts * (placement.pivot - self.source.pivot).astype(np.float32)
+        rigid = _transform(self.turned, np.column_stack([turn, self.source.pivot]))
+        rigid -= self.still
         tilt = placement.rotation @ self.source.rotation.T
         roll = float(tilt[1, 0] - tilt[0, 1]) / 2
-        rigid[..., 0] += self.bends * np.float32(self.source.scale * roll)
-        if breath:
-            rigid[..., 1] -= self.rises * np.float32(self.source.scale * breath)
+        scale = self.source.scale
+        sway = np.column_stack([placement.pivot - self.source.pivot, [scale * roll, 0], [0, -scale * breath]])
+        rigid += _transform(self.swayed, sway.astype(np.float64))
         offsets = exp.reshape(63)[COLUMNS].astype(np.float32)
-        moved = _transform(np.einsum("hwjc,c->hwj", self.maps, offsets), turn)
-        rigid[self.box] += moved * self.turns[self.box]
+        rigid[self.box] += self._moved(self.maps, offsets, turn, self.box)
         lower = rigid.copy()
-        moved = _transform(np.einsum("hwjc,c->hwj", self.lower_maps, offsets), turn)
-        lower[self.mouth] += moved * self.turns[self.mouth]
+        lower[self.mouth] += self._moved(self.lower_maps, offsets, turn, self.mouth)
         return rigid, lower
+
+    @staticmethod
+    def _moved(
+        maps: np.ndarray, offsets: np.ndarray, turn: np.ndarray, box: tuple[slice, slice]
+    ) -> np.ndarray:
+        """-> (h, w, 2) pixels by which the expression moves a box's nodes."""
+        shape = [s.stop - s.start for s in box]
+        return _transform(np.einsum("c,cn->n", offsets, maps).reshape(*shape, 3), turn)
 
     def backward(self, forward: np.ndarray, box: tuple[slice, slice], above: int = 0) -> np.ndarray:
         """forward (N, N, 2): where source nodes go -> (h, w, 2) pixels: where each pixel of the box (rows, columns)
@@ -135,7 +152,7 @@ class Field:
         nodes = tuple(slice(max(0, s.start // step), min(self.nodes, -(-s.stop // step) + 2)) for s in box)
         coarse = tuple(slice(s.start // 4, -(-(s.stop - 1) // 4) + 1) for s in nodes)
         quarter = np.ascontiguousarray(forward[::4, ::4]) / np.float32(4 * step)
-        back = _iterate(quarter, coarse, None, 8)
+        back = _iterate(quarter, self._grids[1][coarse], None, 8)
         shape = [s.stop - s.start for s in nodes]
         shift = [float(n.start / 4 - c.start) for n, c in zip(nodes, coarse)]
         matrix = np.array([[0.25, 0, shift[1]], [0, 0.25, shift[0]]])
@@ -144,7 +161,7 @@ class Field:
         start = np.asarray(
             cv2.warpAffine(np.float32(4) * back, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
         )
-        back = _iterate(forward / np.float32(step), nodes, start, 3) * np.float32(step)
+        back = _iterate(forward / np.float32(step), self._grids[0][nodes], start, 3) * np.float32(step)
         back[..., 0] += _line(nodes[1], step)
         back[..., 1] += _line(nodes[0], step)[:, None] + np.float32(above)
         if step > 1:
@@ -164,13 +181,11 @@ def _line(nodes: slice, step: int) -> np.ndarray:
     return (np.arange(nodes.start, nodes.stop, dtype=np.float32) - 0.5) * step - 0.5
 
 
-def _iterate(forward: np.ndarray, nodes, start: np.ndarray | None, rounds: int) -> np.ndarray:
-    """forward (n, n, 2) in units of its nodes -> (h, w, 2) the displacement back at `nodes` (rows, columns)."""
-    y, x = (np.arange(s.start, s.stop, dtype=np.float32) for s in nodes)
-    grid = np.stack(np.meshgrid(x, y), axis=-1)
-    back = np.zeros_like(grid) if start is None else start
+def _iterate(forward: np.ndarray, at: np.ndarray, start: np.ndarray | None, rounds: int) -> np.ndarray:
+    """forward (n, n, 2) in units of its nodes -> (h, w, 2) the displacement back at the nodes `at` (h, w, 2)."""
+    back = np.zeros_like(at) if start is None else start
     for _ in range(rounds):
-        moved = warp(forward, grid + back)
+        moved = warp(forward, at + back)
         moved *= np.float32(-0.75)  # damped: at a nose seen from the side the field is steep
         back = np.float32(0.25) * back
         back += moved

@@ -23,23 +23,26 @@ MIRRORED = 0.25  # eye distances inside the silhouette up to which the backgroun
 
 @dataclass(frozen=True)
 class Layers:
-    """person: (size, size, 4) uint8 RGB times alpha, and alpha. background: (size, size, 4) uint8, its alpha 255; None
-    where the picture is one layer, whose alpha is 255 everywhere."""
+    """person: (size, size, 4) uint8 RGB times alpha, and alpha. background: (size, size, 3) uint8; None where the picture
+    is one layer, whose alpha is 255 everywhere."""
 
     person: np.ndarray
     background: np.ndarray | None
 
     def over(self, person: np.ndarray, box: tuple[slice, slice] = np.s_[:, :]) -> np.ndarray:
         """(h, w, 4) of the person, moved, -> (h, w, 3) before the background's rows and columns."""
-        if self.background is None:
-            return np.asarray(cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
-        return np.asarray(cv2.cvtColor(cv2.add(person, self.behind(person, box)), cv2.COLOR_RGBA2RGB))
+        color = np.asarray(cv2.cvtColor(person, cv2.COLOR_RGBA2RGB))
+        return (
+            color
+            if self.background is None
+            else np.asarray(cv2.add(color, self.behind(person, box), dst=color))
+        )
 
     def behind(self, person: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-        """(h, w, 4) what is seen of the background where the person is like this."""
+        """(h, w, 3) what is seen of the background where the person is like this."""
         assert self.background is not None
-        clear = cv2.bitwise_not(cv2.extractChannel(person, 3))
-        return np.asarray(cv2.multiply(self.background[box], cv2.merge([clear] * 4), scale=1 / 255))
+        clear = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(person, 3)), cv2.COLOR_GRAY2RGB)
+        return np.asarray(cv2.multiply(self.background[box], clear, dst=clear, scale=1 / 255))
 
 
 def matte(image: np.ndarray, points: np.ndarray, unit: float) -> np.ndarray | None:
@@ -106,11 +109,11 @@ def part(image: np.ndarray, alpha: np.ndarray | None, unit: float) -> Layers:
     alpha = np.maximum(alpha, 1 - (picture / np.maximum(background, 1)).min(axis=-1)) * hole
     layers = Layers(
         np.dstack([image, np.ceil(255 * alpha).astype(np.uint8)]),
-        np.dstack([(background + 0.5).astype(np.uint8), whole]),
+        (background + 0.5).astype(np.uint8),
     )
     # Rounded as in `over`, so that both layers together are the picture itself.
     for _ in range(3):
-        behind = layers.behind(layers.person, np.s_[:, :])[..., :3]
+        behind = layers.behind(layers.person, np.s_[:, :])
         over = (behind > image).any(axis=-1)
         layers.person[over, 3] = np.minimum(layers.person[over, 3], 254) + 1
     layers.person[..., :3] = cv2.subtract(image, behind)

@@ -53,11 +53,11 @@ def teeth_on_lip(exp: np.ndarray) -> float:
 
 
 def polygon(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
-    """A polygon (N, 2) in pixels -> (H, W) float32 cover, 0..1, smooth at its edge."""
+    """A polygon (N, 2) in pixels -> (H, W) uint8 cover, smooth at its edge."""
     mask = np.zeros((shape[0] * 2, shape[1] * 2), np.uint8)
     # twice the size, so that a thin opening keeps its true area
     cv2.fillPoly(mask, [np.round((points * 2 + 0.5) * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
-    return cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return np.asarray(cv2.resize(mask, (shape[1], shape[0]), interpolation=cv2.INTER_AREA))
 
 
 class Mouth:
@@ -103,15 +103,14 @@ class Mouth:
         up, low = up - origin, low - origin
 
         below = self._below(jaw.shape[:2], up, low, points[[61, 291]] - origin, unit)
-        part = frame[box] * (1 - below) + jaw * below
+        frame[box] = cv2.blendLinear(frame[box], jaw, 1 - below, below)
         changed = self._changed(exp)
         if changed:
-            self._inside(part, up, low, origin, changed, exp, placement)
-        frame[box] = np.clip(part + 0.5, 0, 255)
+            self._inside(frame[box], up, low, origin, changed, exp, placement)
         return frame
 
     def _below(self, shape, up, low, ends, unit: float) -> np.ndarray:
-        """(h, w, 1): 1 below the line between the lips, which runs on beyond the corners `ends`, there softly."""
+        """(h, w): 1 below the line between the lips, which runs on beyond the corners `ends`, there softly."""
         height, width = shape
         line = (up + low) / 2
         on = (ends[1] - ends[0]) * [2, 0.3]
@@ -126,13 +125,14 @@ class Mouth:
                 [-2 * width, 3 * height],
             ]
         )
-        below = polygon(shape, path)
+        sharp = polygon(shape, path)
         column, row = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
         past = np.maximum(line[0, 0] - column, column - line[-1, 0]) / np.float32(0.08 * unit)
         past = smoothstep(past)[None].astype(np.float32)
-        below += (cv2.GaussianBlur(below, (0, 0), 0.06 * unit) - below) * past
+        below = sharp * np.float32(1 / 255)
+        below += (cv2.GaussianBlur(sharp, (0, 0), 0.06 * unit) * np.float32(1 / 255) - below) * past
         edge = np.minimum(np.minimum(column, column[::-1])[None], np.minimum(row, row[::-1])[:, None])
-        return (below * smoothstep(edge / np.float32(0.12 * unit)))[..., None]
+        return below * smoothstep(edge / np.float32(0.12 * unit))
 
     def _inside(self, part, up, low, origin, changed: float, exp, placement: Placement) -> None:
         """Draw into `part` what lies between the lips."""
@@ -147,9 +147,11 @@ class Mouth:
         under = np.sin(np.linspace(0, np.pi, len(low))) * ROLLS_IN * teeth_on_lip(exp)
         low = low + unit * under[:, None] * placement.rotation[:2, 1]
         cover = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
-        opening = np.asarray(cv2.GaussianBlur(cover, (0, 0), self.inside.soft), dtype=np.float32)
+        opening = np.float32(changed / 255) * cv2.GaussianBlur(
+            cover.astype(np.float32), (0, 0), self.inside.soft
+        )
         gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
-        opening *= (changed * smoothstep((gap - CLOSED) / (PARTED - CLOSED))).astype(np.float32)
+        opening = opening * smoothstep((gap - CLOSED) / (PARTED - CLOSED)).astype(np.float32)
         if opening.max() > 0.02:
             inner = self.inside.draw(view.shape[:2], origin + corner, up, low, exp, placement)
-            view += (inner - view) * opening[..., None]
+            view[...] = np.clip(view + (inner - view) * opening[..., None] + 0.5, 0, 255)

@@ -34,14 +34,15 @@ class Placement:
         return self.pivot + self.scale * ((x - NECK_PIVOT) @ self.rotation[:2].T)
 
 
-def placed(motion: Motion, own: Motion, rest: Placement) -> Placement:
-    """One frame's motion, the picture's own motion and placement -> where the head is drawn."""
-    asked = rotation(motion.pitch, motion.yaw, motion.roll)[0]
+def placed(motion: Motion, own: Motion, rest: Placement) -> list[Placement]:
+    """Frames' motion, the picture's own motion and placement -> where the head is drawn in each."""
+    asked = rotation(motion.pitch, motion.yaw, motion.roll)
     pitch, roll = own.pitch + NODS * (motion.pitch - own.pitch), own.roll + TILTS * (motion.roll - own.roll)
-    turned = rotation(pitch, motion.yaw, roll)[0]
-    scale = rest.scale * float(motion.scale[0] / own.scale[0])
-    pivot = rest.pivot + rest.scale * (motion.t[0] - own.t[0])[:2]
-    return Placement(turned, scale, pivot + scale * ((asked - turned) @ (FACE_MIDDLE - NECK_PIVOT))[:2])
+    turned = rotation(pitch, motion.yaw, roll)
+    scale = rest.scale * motion.scale / own.scale
+    pivot = rest.pivot + rest.scale * (motion.t - own.t)[:, :2]
+    pivot = pivot + scale[:, None] * ((asked - turned) @ (FACE_MIDDLE - NECK_PIVOT))[:, :2]
+    return [Placement(*frame) for frame in zip(turned, scale.tolist(), pivot)]
 
 
 def smoothstep(x: np.ndarray | np.floating | float) -> np.ndarray:

@@ -152,28 +152,31 @@ class MeshRenderer:
     def draw(self, prepared: PreparedMesh, motion: Motion) -> Iterator[np.ndarray]:
         """-> (size, size, 3) uint8 RGB a frame. Raises ModaError if the motion is not in the explicit space."""
         motion.require(self.space, "the mesh renderer")
-        return ordered(lambda i: self._frame(prepared, motion[i]), range(len(motion)))
+        frames = zip(
+            motion.exp, placed(motion, prepared.motion, prepared.field.source), motion.breath.tolist()
+        )
+        return ordered(lambda frame: self._frame(prepared, *frame), frames)
 
-    def _frame(self, p: PreparedMesh, motion: Motion) -> np.ndarray:
-        exp = narrowed(motion.exp[0] - p.motion.exp[0], p.shape)
-        rest = p.field.source
-        placement = placed(motion, p.motion, rest)
+    def _frame(
+        self, p: PreparedMesh, shown_exp: np.ndarray, placement: Placement, breath: float
+    ) -> np.ndarray:
+        exp = narrowed(shown_exp - p.motion.exp[0], p.shape)
         image = self._eyes(p, exp)
         start = 0
         if p.crown is not None:
             image, start = np.concatenate([p.crown, image]), len(p.crown)
-        upper, lower = p.field.forward(exp, placement, float(motion.breath[0]))
+        upper, lower = p.field.forward(exp, placement, breath)
         whole = slice(0, self.size), slice(0, self.size)
         back = p.field.backward(upper, whole, start)
         person = warp(image, back)
-        shown = p.other.shown(rest, placement) if p.other else 0.0
+        shown = p.other.shown(p.field.source, placement) if p.other else 0.0
         if p.other and shown:
             p.other.fill(person, image, back, p.field.step, shown, start)
         frame = p.layers.over(person)
         points = placement.place(p.shape + dense(exp))
         jaw = p.mouth.box(points, placement)
         below = p.layers.over(warp(image, p.field.backward(lower, jaw, start)), jaw)
-        frame = p.mouth.draw(frame, below, jaw, points, motion.exp[0], placement)
+        frame = p.mouth.draw(frame, below, jaw, points, shown_exp, placement)
         # Where a fold reached the edge; the upper one is left to hair that goes on beyond it.
         frame[-1], frame[:, [0, -1]] = p.image[-1], p.image[:, [0, -1]]
         if p.crown is None:

@@ -55,6 +55,9 @@ class Layer:
     def of(cls, color: np.ndarray, alpha: np.ndarray) -> Layer:
         return cls(np.concatenate([color * alpha[..., None], alpha[..., None]], axis=-1).astype(np.float32))
 
+    def before(self, other: Layer) -> Layer:
+        return Layer(other.rgba * (1 - self.rgba[..., 3:]) + self.rgba)
+
     def grained(self, texture: np.ndarray) -> Layer:
         """With (h, w) added to its brightness."""
         color = self.rgba[..., :3] + (texture * self.rgba[..., 3])[..., None]
@@ -151,8 +154,7 @@ def _tongue(white: np.ndarray) -> Layer:
 def texture_affine(origin: np.ndarray, placement: Placement) -> np.ndarray:
     """(2, 3) texture pixels -> square pixels, for a texture whose middle is at `origin` (3,) in the head."""
     corner = origin + [-HALF_WIDTH + 0.5 / RES, -ABOVE + 0.5 / RES, 0]
-    p0, p1, p2 = placement.place(np.array([corner, corner + [1, 0, 0], corner + [0, 1, 0]]))
-    return np.column_stack([(p1 - p0) / RES, (p2 - p0) / RES, p0])
+    return np.column_stack([placement.scale * placement.rotation[:2, :2] / RES, placement.place(corner)])
 
 
 class Interior:
@@ -162,15 +164,15 @@ class Interior:
         self,
         upper: Layer,
         lower: Layer,
-        tongue: Layer,
         origin: np.ndarray,
         white: np.ndarray,
         soft: float,
         own: bool,
         parted: bool,
     ) -> None:
-        """own: the upper teeth are the picture's. parted: its lips are, whatever they show."""
-        self.upper, self.lower, self.tongue = upper, lower, tongue
+        """upper: what stays with the skull. lower: what goes with the jaw. own: the upper teeth are the picture's.
+        parted: its lips are, whatever they show."""
+        self.upper, self.lower = upper, lower
         self.origin, self.white, self.soft, self.own, self.parted = origin, white, soft, own, parted
 
     def _place(self, layer: Layer, placement, shift, origin, size) -> np.ndarray:
@@ -204,7 +206,7 @@ class Interior:
 
         inner = np.empty((height, width, 3), np.float32)
         inner[:] = self.white * THROAT
-        for layer, shift in ((self.tongue, jaw), (self.lower, jaw), (self.upper, np.zeros(3))):
+        for layer, shift in ((self.lower, jaw), (self.upper, np.zeros(3))):
             placed = self._place(layer, placement, shift, origin, (width, height))
             inner *= 1 - placed[..., 3:]
             inner += placed[..., :3]
@@ -306,8 +308,7 @@ def interior(image, points, shape, exp, placement: Placement) -> Interior:
     lower = _row(LOWER_TEETH, -1.0, 0.14, white, stretch, 0.80).grained(texture)
     return Interior(
         upper,
-        lower,
-        _tongue(white).grained(texture),
+        lower.before(_tongue(white).grained(texture)),
         origin,
         white,
         detail(image, points),
