@@ -7,6 +7,7 @@ import json
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -161,7 +162,10 @@ async def service(socket, speech: np.ndarray, utterances: int = 5) -> dict:
 
 
 async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
-    """Speaks, is silent, is interrupted. skew: of a frame's own time stamp against the clock, at every minute."""
+    """Speaks, is silent, is interrupted. skew: of frames' own time stamps against the clock, the middle one of every
+    minute's last second, which one late frame does not move; behind: the latest frame of all. Threads and descriptors
+    are counted from the first turn's end, when every pool is there.
+    """
     import psutil
 
     me = psutil.Process()
@@ -172,7 +176,8 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
 
     await socket.recv()
     wave = np.tile(speech, 2)[: round(SPOKEN * SAMPLE_RATE)]
-    state = {"frames": 0, "first": 0.0, "last": 0.0}
+    state = {"frames": 0, "first": 0.0, "last": 0.0, "behind": 0.0}
+    second: deque[float] = deque(maxlen=FPS)
     skews: list[float] = []
     memory: list[float] = []
 
@@ -187,14 +192,15 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
                 state["first"] = now - header["time"]
             state["frames"] += 1
             state["last"] = now
+            second.append(now - state["first"] - header["time"])
+            state["behind"] = max(state["behind"], second[-1])
             if now - state["first"] > 60 * (minute + 1):
                 minute += 1
-                skews.append(now - state["first"] - header["time"])
+                skews.append(float(np.median(second)))
                 memory.append(sum(process.memory_info().rss for process in every) / 1e9)
 
     listening = asyncio.create_task(listen())
-    began, turn, threads = time.perf_counter(), 0, total("num_threads")
-    descriptors = total("num_fds")
+    began, turn, threads, descriptors = time.perf_counter(), 0, 0, 0
     while time.perf_counter() - began < hours * 3600:
         turn += 1
         await socket.send(_pcm(wave))
@@ -205,6 +211,8 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
         else:
             await asyncio.sleep(SPOKEN)
         await asyncio.sleep(SILENT)
+        if turn == 1:
+            threads, descriptors = total("num_threads"), total("num_fds")
     listening.cancel()
     seconds = state["last"] - state["first"]
     (live,) = hub.sessions.values()
@@ -214,6 +222,7 @@ async def soak(socket, speech: np.ndarray, hours: float, hub: Hub) -> dict:
         "frames": state["frames"],
         "frames_expected": seconds * FPS,
         "skew_max": float(np.abs(skews).max()) if skews else 0.0,
+        "behind_max": state["behind"],
         "memory_mb_in_10_minutes": float(slope),
         "late": live.counts.late,
         "resets": live.counts.resets,
