@@ -80,4 +80,4 @@ def test_generate_with_rule_weights(shared, portrait, tmp_path):
     assert len(frames) == FRAMES and frames[0].shape == (512, 512, 3)
     assert probe(made).has_sound
     written = Motion.load(motion)
-    assert len(written) == FRAMES and written.space == "liveportrait"
+    assert len(written) == FRAMES and written.space.name == "liveportrait"
