@@ -13,7 +13,9 @@ from moda.motion.breath import breathing
 
 
 def random_motion(frames: int, seed: int = 0, space: str = "explicit") -> Motion:
-    return Motion.from_array(np.random.default_rng(seed).standard_normal((frames, 70)), space)
+    numbers = np.random.default_rng(seed).standard_normal((frames, 70))
+    numbers[:, 63] = np.exp(numbers[:, 63])  # the scale
+    return Motion.from_array(numbers, space)
 
 
 @settings(max_examples=25, deadline=None)
@@ -94,6 +96,18 @@ def test_motion_file_without_an_array_or_with_pickles_is_an_error(tmp_path):
     np.savez(tmp_path / "pickle.npz", **{k: np.array([{}], dtype=object) for k in ("exp", "scale", "t", "pitch", "yaw", "roll", "fps", "space")})  # fmt: skip
     with pytest.raises(ModaError, match="pickle.npz"):
         Motion.load(tmp_path / "pickle.npz")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"breath": np.float32(0.5)}, {"scale": np.zeros(5)}, {"scale": -np.ones(5)}, {"exp": np.full((5, 21, 3), 1e4)},
+     {"t": np.full((5, 3), 1e4)}, {"yaw": np.full(5, 1e6)}, {"scale": np.full(5, 1e3)}, {"breath": np.full(5, 50)}],
+)  # fmt: skip
+def test_numbers_that_are_no_face_s_are_errors(tmp_path, change):
+    path = random_motion(5).save(tmp_path / "m.npz")
+    np.savez(path, **{**np.load(path), **change})
+    with pytest.raises(ModaError, match=rf"m\.npz.*{next(iter(change))}"):
+        Motion.load(path)
 
 
 def test_wrong_shapes_and_not_finite_numbers_are_errors():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from moda.errors import ModaError
+from moda.evaluation.metrics import psnr
 from moda.face import read_portrait
 from moda.motion import Motion, join
 from moda.motion.explicit import INDEX, LANDMARK_OF, LID_APERTURE, lip_gap
@@ -53,6 +54,25 @@ def shut(motion: Motion) -> Motion:
 def one(renderer, p, motion: Motion) -> np.ndarray:
     (frame,) = renderer.draw(p, motion)
     return frame
+
+
+@pytest.mark.parametrize("name", PORTRAITS)
+def test_a_face_upside_down_moves_as_one_that_stands(name, portrait):
+    """Whatever the picture's angle, what is drawn is what the upright picture would show, turned."""
+    upright = read_portrait(portrait.with_name(f"{name}.jpg"))
+    hanging = read_portrait(np.ascontiguousarray(upright.image[::-1, ::-1]))
+    renderer = MeshRenderer(SIZE)
+    frames = []
+    for source in (upright, hanging):
+        p = renderer.prepare(source)
+        still = np.abs(one(renderer, p, p.motion).astype(int) - p.crop.cut(source.image))
+        assert still.mean() < 0.5 and still.max() < 10  # in its place in the picture
+        frames.append(
+            one(renderer, p, changed(shut(p.motion), lip_lower_inner=(0, 0.15, 0), jaw=(0, 0.15, 0)))
+        )
+    turned = frames[1][::-1, ::-1]
+    assert np.abs(frames[0].astype(int) - turned).mean() < 6
+    assert psnr(frames[0][None], turned[None]) > 24
 
 
 def test_basis_moves_the_named_points_by_exactly_their_offsets():

@@ -94,6 +94,11 @@ def test_shipped_configs_are_valid(path):
     [
         ({"setps": 3}, "setps"),
         ({"training": {"steps": 0, "batch": 1, "learning_rate": 1e-3}}, r"training\.steps"),
+        (
+            {"training": {"steps": 1, "batch": 1, "learning_rate": float("inf")}},
+            r"training\.learning_rate.*finite",
+        ),
+        ({"training": {"steps": 1, "batch": 1, "learning_rate": 1e-3, "seed": -1}}, r"training\.seed"),
         ({"model": {}}, "lacks space"),
         (None, "no JSON"),
     ],
@@ -134,6 +139,18 @@ def test_a_resumed_run_is_the_same_run(windows, tmp_path):
         second.advance()
     for a, b in zip(whole.mean.parameters(), second.mean.parameters()):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "cut", "empty", "list"])
+def test_a_broken_checkpoint_is_an_error(windows, tmp_path, kind):
+    trainer(windows, tmp_path).save()
+    path = tmp_path / "checkpoint.pt"
+    if kind in ("bytes", "cut"):
+        path.write_bytes(b"no" * 500 if kind == "bytes" else path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        torch.save({} if kind == "empty" else [], path)
+    with pytest.raises(ModaError, match=r"checkpoint\.pt.*remove it to begin anew"):
+        trainer(windows, tmp_path)
 
 
 def test_a_checkpoint_of_another_network_is_an_error(windows, tmp_path):

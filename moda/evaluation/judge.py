@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from moda.constants import SAMPLES_PER_FRAME
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.evaluation import baselines, metrics
 from moda.evaluation.sync import SyncExpert
 from moda.face.pose import canonical
@@ -84,8 +84,10 @@ def person_table(path: Path) -> dict[str, str]:
     try:
         with open(path, encoding="utf-8") as file:
             return {Path(row["file"]).name: row["person"] for row in csv.DictReader(file, delimiter="\t")}
-    except (OSError, KeyError) as error:
-        raise ModaError(f"{path} is no table with columns file and person: {error}") from error
+    except OSError as error:
+        raise ModaError(f"the table {path} cannot be read: {why(error)}") from error
+    except (UnicodeError, csv.Error, KeyError, TypeError) as error:
+        raise ModaError(f"{path} is no table (.tsv) with columns file and person") from error
 
 
 def _tracked(path: Path, person: str) -> RealClip:

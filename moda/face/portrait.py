@@ -48,6 +48,13 @@ def read_portrait(image: Picture, face: int = 0) -> Source:
     return source_of(pixels, found.landmarks, name)
 
 
+def half_turned(source: Source) -> Source:
+    """The same face in the picture turned upside down."""
+    height, width = source.image.shape[:2]
+    landmarks = source.landmarks * [-1, -1, 1] + [width - 1, height - 1, 0]
+    return source_of(np.ascontiguousarray(source.image[::-1, ::-1]), landmarks.astype(np.float32))
+
+
 def source_of(image: np.ndarray, landmarks: np.ndarray, name: str = "the picture") -> Source:
     """A picture and the landmarks (478, 3) of a face in it -> Source."""
     head, shape = pose.measure(landmarks)

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from moda.constants import FPS
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.motion.space import Space
 from moda.motion.space import space as find
 
-LARGEST = 1e6  # of a number in a file; none of a face comes near
+# Of a file's numbers; none of a face comes near.
+LARGEST = {"exp": 100, "scale": 100, "t": 100, "pitch": 360, "yaw": 360, "roll": 360, "breath": 10}
 _FACE = ("exp", "scale", "t", "pitch", "yaw", "roll")
 _FIELDS = (*_FACE, "breath")
 
@@ -164,15 +165,23 @@ class Motion:
                     raise ModaError(f"{path} is no motion file: it lacks {', '.join(missing)}")
                 arrays = {name: file[name] for name in _FIELDS if name in file}
                 for name, array in arrays.items():
-                    if array.dtype.kind not in "fiu" or (array.size and np.abs(array).max() > LARGEST):
+                    if array.dtype.kind not in "fiu" or not array.ndim:
                         raise ModaError(f"{path} is no motion file: its {name} holds no numbers of a face")
+                    if array.size and np.abs(array).max() > LARGEST[name]:
+                        raise ModaError(
+                            f"{path} is no motion of a face: its {name} holds numbers beyond {LARGEST[name]}"
+                        )
+                if arrays["scale"].size and arrays["scale"].min() <= 0:
+                    raise ModaError(f"{path} is no motion of a face: its scale must be above 0")
                 fps, space = float(file["fps"]), find(str(file["space"]))
         except FileNotFoundError as error:
             raise ModaError(f"there is no motion file {path}") from error
         except ModaError:
             raise
+        except OSError as error:
+            raise ModaError(f"the motion file {path} cannot be read: {why(error)}") from error
         except Exception as error:  # a damaged archive raises whatever its parts do
-            raise ModaError(f"{path} is no motion file that can be read: {error}") from error
+            raise ModaError(f"{path} is no motion file: it is damaged, or no archive of arrays") from error
         if not len(arrays["exp"]):
             raise ModaError(f"the motion file {path} holds no frames")
         try:

@@ -5,6 +5,7 @@ What is measured says how much and how often, not what: lips still say what the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -15,6 +16,7 @@ from moda.errors import ModaError
 from moda.motion.motion import Motion
 from moda.motion.timeline import BLINK
 
+log = logging.getLogger(__name__)
 SHORTEST = 3.0  # seconds of a clip: a blink's rate needs some
 SHUT = 0.45  # closure from which a lid is taken to blink
 APART = 3  # frames between two blinks at least
@@ -67,6 +69,7 @@ class Style:
     def on(self, motion: Motion) -> Motion:
         """A whole motion of 25 frames a second with this style; what it says, and its resting pose, stay."""
         if motion.seconds < SHORTEST:
+            log.warning("the style is not carried over: speech of less than %g s shows none", SHORTEST)
             return motion
         motion = self._blinking(motion)
         motion = _matched(motion, self.lips, lambda m: float(m.space.lip_gap(m).std()), _lips)

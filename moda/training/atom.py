@@ -39,7 +39,7 @@ MAX_LAG = 4  # frames by which a picture may be off its sound
 class AtomRunConfig(BaseModel):
     """Paths are relative to the config file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: Literal["atom"]
     out: Path = Field(description="folder of the run: checkpoint, losses, model/")

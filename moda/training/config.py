@@ -16,7 +16,7 @@ from moda.training.trainer import TrainerConfig
 class RunConfig(BaseModel):
     """A generator's run. Paths are relative to the config file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     out: Path = Field(description="folder of the run: cache, checkpoint, losses, model/ (ready for --model)")
     data: list[Path] = Field(min_length=1, description="datasets, as `moda data prepare` writes them")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from moda.constants import FPS, SAMPLES_PER_FRAME
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.media.files import whole
 from moda.training.clips import IN_TIME, SHORTEST, Found, Item, best_lag, encoded, store, voiced
 from moda.training.sounds import SOUND, beside, prepare_sound
@@ -59,7 +59,10 @@ def prepare(
     if not paths:
         names = ", ".join(map(str, videos))
         raise ModaError(f"there is no video in {names}, and no sound beside which its lips are told")
-    (out / "clips").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "clips").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModaError(f"the dataset cannot be written to {out}: {why(error)}") from error
     done = _read_list(out)
     todo = [p for p in paths if p.name not in {f.video for f in done}]
     person_of = people or {}

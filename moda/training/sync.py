@@ -39,7 +39,7 @@ FURTHER = 3  # frames that two windows of a clip are apart at least
 class SyncRunConfig(BaseModel):
     """A lip-sync expert's run. Paths are relative to the config file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: Literal["sync"]
     out: Path = Field(

@@ -115,6 +115,11 @@ def task_of(config: RunConfig) -> GeneratorTask:
         ]
         for voice, folders in ((True, config.speech), (False, config.noise))
     )
+    people = {clip.person for clip in clips}
+    if strangers := sorted(set(config.hold_out) - people):
+        raise ModaError(
+            f"hold_out names {', '.join(strangers)}, but the datasets have {', '.join(sorted(people))}"
+        )
     known = [clip for clip in clips if clip.person not in config.hold_out]
     if not known:
         raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class TrainerConfig(BaseModel):
     """How a network is trained; what and on what is said by the task's own config."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: PositiveInt = Field(description="optimizer steps")
     batch: PositiveInt = Field(description="examples a step, over all processes")
@@ -45,7 +45,7 @@ class TrainerConfig(BaseModel):
     ema: float = Field(
         0.998, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept"
     )
-    seed: int = Field(0, description="of everything random")
+    seed: NonNegativeInt = Field(0, description="of everything random")
     threads: PositiveInt = Field(1, description="CPU threads of each process")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
     save_every: PositiveInt = Field(250, description="steps between checkpoints")
@@ -227,7 +227,13 @@ class Trainer:
     def _checkpoint(self) -> dict[str, Any] | None:
         if not self.checkpoint.exists():
             return None
-        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+        try:
+            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+            complete = set(state) == {"step", "module", "mean", "optimizer"}
+        except Exception as error:  # a damaged file raises whatever its parts do
+            raise ModaError(f"{self.checkpoint} cannot be read; remove it to begin anew") from error
+        if not complete:
+            raise ModaError(f"{self.checkpoint} is no checkpoint of a run; remove it to begin anew")
         wanted = {k: v.shape for k, v in self.task.module.state_dict().items()}
         if wanted != {k: v.shape for k, v in state["module"].items()}:
             raise ModaError(

@@ -35,7 +35,7 @@ JITTER = 0.15  # of brightness, contrast and each color
 class VideoRunConfig(BaseModel):
     """A run of one of MToV's networks. Paths are relative to the config file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: Literal["autoencoder", "dots", "unet"]
     out: Path = Field(description="folder of the run: checkpoint, losses, samples, model/")

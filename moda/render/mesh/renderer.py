@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from moda.constants import DEFAULT_SIZE
 from moda.engine.parallel import ordered
 from moda.errors import ModaError
+from moda.face.portrait import half_turned
 from moda.face.source import HeadPose, Source
 from moda.motion import Motion
 from moda.motion.explicit import INDEX, LID_APERTURE, LIPS, LOWER_LIDS, SPACE, UPPER_LIDS
@@ -34,13 +35,24 @@ SIDE = 5.4  # eye distances, the square's side: head and shoulders
 TIGHTEST = 4.2  # eye distances, where the picture is no larger
 EYE_LINE = 0.45  # of the side, where the eyes are
 
+HANGS = 100.0  # degrees of roll
 WINK = 0.25  # part of the way that an eye shuts by itself; from twice that on both shut together
 
 _MIN_SIZE, _MAX_SIZE = 64, 2048
 
 
+def upside_down(source: Source) -> bool:
+    """Below a face is the picture's lower side in what draws it: one that hangs is drawn in the picture turned."""
+    return bool(abs(float(source.motion.roll[0])) > HANGS)
+
+
 def framing(source: Source, size: int) -> Crop:
     """The square of head and shoulders, moved and a little narrowed to lie within the picture where it can."""
+    if upside_down(source):
+        matrix = framing(half_turned(source), size).matrix.copy()
+        last = np.array(source.image.shape[1::-1]) - 1.0
+        matrix[:, 2] = size - 1 - matrix[:, 2] - matrix[:, :2] @ last
+        return Crop(matrix, size)
     height, width = source.image.shape[:2]
     side = SIDE * source.pose.scale
     side = min(side, max(min(height, width), TIGHTEST * source.pose.scale))
@@ -89,6 +101,7 @@ class PreparedMesh:
     other: OtherSide | None  # of the head, where the picture shows one side less
     eyes: tuple[Eye, Eye]
     mouth: Mouth
+    turned: bool = False  # all of this is of the picture upside down, in which the face stands
 
 
 class MeshRenderer:
@@ -115,6 +128,8 @@ class MeshRenderer:
         return track(path, progress)
 
     def prepare(self, source: Source) -> PreparedMesh:
+        if upside_down(source):
+            return replace(self.prepare(half_turned(source)), crop=self.framing(source), turned=True)
         crop = framing(source, self.size)
         image = crop.cut(source.image)
         pose = HeadPose(
@@ -155,7 +170,8 @@ class MeshRenderer:
         frames = zip(
             motion.exp, placed(motion, prepared.motion, prepared.field.source), motion.breath.tolist()
         )
-        return ordered(lambda frame: self._frame(prepared, *frame), frames)
+        drawn = ordered(lambda frame: self._frame(prepared, *frame), frames)
+        return (np.ascontiguousarray(frame[::-1, ::-1]) for frame in drawn) if prepared.turned else drawn
 
     def _frame(
         self, p: PreparedMesh, shown_exp: np.ndarray, placement: Placement, breath: float
