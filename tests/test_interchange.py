@@ -296,5 +296,5 @@ def test_files_whose_numbers_are_no_faces_are_refused(tmp_path, value):
     still = Motion.still(1)
     arrays = {name: getattr(still, name) for name in ("scale", "t", "pitch", "yaw", "roll")}
     np.savez(tmp_path / "a.npz", exp=value, fps=25.0, space="explicit", **arrays)
-    with pytest.raises(ModaError, match="its exp holds no numbers"):
+    with pytest.raises(ModaError, match="its exp holds"):
         Motion.load(tmp_path / "a.npz")

@@ -53,7 +53,12 @@ def teeth_on_lip(exp: np.ndarray) -> float:
 
 
 def polygon(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
-    """A polygon (N, 2) in pixels -> (H, W) uint8 cover, smooth at its edge."""
+    """A polygon (N, 2) in pixels -> (H, W) float32 cover, 0..1, smooth at its edge."""
+    return covered(shape, points).astype(np.float32) / 255
+
+
+def covered(shape: tuple[int, int], points: np.ndarray) -> np.ndarray:
+    """As `polygon`, (H, W) uint8."""
     mask = np.zeros((shape[0] * 2, shape[1] * 2), np.uint8)
     # twice the size, so that a thin opening keeps its true area
     cv2.fillPoly(mask, [np.round((points * 2 + 0.5) * 16).astype(np.int32)], (255,), cv2.LINE_AA, 4)
@@ -125,7 +130,7 @@ class Mouth:
                 [-2 * width, 3 * height],
             ]
         )
-        sharp = polygon(shape, path)
+        sharp = covered(shape, path)
         column, row = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
         past = np.maximum(line[0, 0] - column, column - line[-1, 0]) / np.float32(0.08 * unit)
         past = smoothstep(past)[None].astype(np.float32)
@@ -147,9 +152,7 @@ class Mouth:
         under = np.sin(np.linspace(0, np.pi, len(low))) * ROLLS_IN * teeth_on_lip(exp)
         low = low + unit * under[:, None] * placement.rotation[:2, 1]
         cover = polygon(view.shape[:2], np.concatenate([up, low[::-1]]))
-        opening = np.float32(changed / 255) * cv2.GaussianBlur(
-            cover.astype(np.float32), (0, 0), self.inside.soft
-        )
+        opening = np.float32(changed) * cv2.GaussianBlur(cover, (0, 0), self.inside.soft)
         gap = np.interp(np.arange(view.shape[1]), up[:, 0], low[:, 1] - up[:, 1]) / unit
         opening = opening * smoothstep((gap - CLOSED) / (PARTED - CLOSED)).astype(np.float32)
         if opening.max() > 0.02:
