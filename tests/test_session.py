@@ -290,6 +290,12 @@ def test_threads_share_a_character(character, wave):
 
 
 def test_the_session_beyond_capacity_is_refused():
+    assert Admission(limit=1.6, processes=2).room(0.47) == 2  # one in each, not three in both
+    with (parted := Admission(limit=1.6, processes=2)).admit(0.47), parted.admit(0.47):
+        assert parted.room(0.47) == 0 and parted.room(0.3) == 2
+        with pytest.raises(Full, match="2 sessions"), parted.admit(0.47):
+            pass
+    assert parted.room(0.47) == 2
     admission = Admission(limit=1.0)
     assert admission.room(0.4) == 2
     with admission.admit(0.4), admission.admit(0.4):

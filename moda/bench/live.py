@@ -50,7 +50,7 @@ def bench_live(
         character = head.prepare(ASSETS / "astronaut.jpg", size=size)
         hosts.ready(character)
         result["cost"][size] = hosts.cost(character)
-        room = Admission(limit(hosts=True)).room(result["cost"][size])
+        room = Admission(limit(hosts=True), hosts.count).room(result["cost"][size])
         report(
             f"{size} px: {result['cost'][size]:.3f} processor seconds a second of speech; {room} sessions are let in"
         )

@@ -46,11 +46,15 @@ class Full(ModaError):
 
 
 class Admission:
-    """Lets sessions in as long as their costs fit. limit: processor seconds a second that they may take together."""
+    """Lets sessions in as long as their costs fit.
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self._taken = 0.0
+    limit: processor seconds a second that they may take together. processes: that they live in, of which each has its
+    even part of the limit: no session can be parted among them.
+    """
+
+    def __init__(self, limit: float, processes: int = 1) -> None:
+        self.limit = limit / processes
+        self._taken = [0.0] * processes
         self._count = 0
         self._lock = threading.Lock()
 
@@ -61,21 +65,22 @@ class Admission:
     def room(self, cost: float) -> int:
         """How many more sessions of this cost fit."""
         with self._lock:
-            return int((self.limit - self._taken) / cost + 1e-9)
+            return sum(int((self.limit - taken) / cost + 1e-9) for taken in self._taken)
 
     @contextmanager
     def admit(self, cost: float) -> Iterator[None]:
         """For as long as a session lives. Errors: Full. The first session is always let in."""
         with self._lock:
-            if self._count and self._taken + cost > self.limit + 1e-9:
+            place = self._taken.index(min(self._taken))
+            if self._count and self._taken[place] + cost > self.limit + 1e-9:
                 raise Full(
                     f"this machine is full: {self._count} sessions are all that it holds at 25 frames a second"
                 )
-            self._taken += cost
+            self._taken[place] += cost
             self._count += 1
         try:
             yield
         finally:
             with self._lock:
-                self._taken -= cost
+                self._taken[place] -= cost
                 self._count -= 1

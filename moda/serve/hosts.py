@@ -45,6 +45,11 @@ class Hosts:
         self._numbers = itertools.count()
         self._keys: weakref.WeakKeyDictionary[Character, int] = weakref.WeakKeyDictionary()
 
+    @property
+    def count(self) -> int:
+        """Of processes."""
+        return len(self._workers)
+
     def ready(self, character: Character) -> None:
         """Every host started, with this character: the first session then begins at once."""
         with ThreadPoolExecutor(len(self._workers)) as pool:

@@ -72,7 +72,7 @@ class Hub:
     ) -> None:
         """hosts: where sessions are; None: in this process."""
         self.head, self.voice, self.token, self.size, self.hosts = head, voice, token, size, hosts
-        self.admission = admission or Admission(limit(hosts is not None))
+        self.admission = admission or Admission(limit(hosts is not None), hosts.count if hosts else 1)
         self.portraits: OrderedDict[str, Entry] = OrderedDict()
         self.costs: dict[int, float] = {}
         self.sessions: dict[str, LiveSession] = {}
