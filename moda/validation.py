@@ -38,7 +38,7 @@ def from_file(kind: type[T], path: Path) -> T:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise ModaError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise ModaError(f"{path} cannot be read: {why(error)}") from error
     return from_json(kind, text, str(path))
 
 

@@ -177,11 +177,13 @@ class Steps:
 
 def packed(net: SpeechNet) -> SpeechNet:
     """A copy whose products are packed, or read in half precision, where this machine can; else the network itself."""
-    blocks = [block for block in net.blocks if isinstance(block, Block)]
+    linears = [
+        linear for block in net.blocks if isinstance(block, Block) for linear in (block.mix, block.out)
+    ]
     make: type[PackedLinear] | type[HalfLinear]
     if can_pack(net.hidden.weight):
         make = PackedLinear
-    elif all(can_halve(linear.weight) for block in blocks for linear in (block.mix, block.out)):
+    elif all(can_halve(linear.weight) for linear in linears):
         make = HalfLinear
     else:
         return net

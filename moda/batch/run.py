@@ -20,7 +20,7 @@ from pathlib import Path
 from moda.batch.manifest import Failure, Job, read
 from moda.batch.work import Setup, Worker, is_there
 from moda.engine.parallel import workers as processors
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.validation import check_whole
 
 FAILED = "failed.jsonl"
@@ -46,7 +46,7 @@ def run(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ModaError(f"cannot write the folder {folder}: {error.strerror or error}") from error
+        raise ModaError(f"cannot write the folder {folder}: {why(error)}") from error
     began = time.perf_counter()
     lines, made, there = len(jobs) + len(failures), 0, 0
     waiting = []

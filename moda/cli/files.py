@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from moda.cli.surroundings import temporary_folder
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.media.files import check_folder, check_input, check_name
 
 _PIPED = 8_000_000_000  # bytes; a pipe that never ends does not fill the disk
@@ -94,7 +94,7 @@ def _read_once(path: Path, what: str) -> Path:
                 if out.tell() > _PIPED:
                     raise ModaError(f"{path} gives more than {_PIPED // 10**9} GB; is it a {what}?")
     except OSError as error:
-        raise ModaError(f"the pipe {path} cannot be read: {error.strerror or error}") from error
+        raise ModaError(f"the pipe {path} cannot be read: {why(error)}") from error
     if not os.path.getsize(name):
         raise ModaError(f"nothing came through the pipe {path}")
     return Path(name)

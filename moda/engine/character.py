@@ -17,7 +17,7 @@ import numpy as np
 from moda.constants import DEFAULT_SIZE, SAMPLE_RATE
 from moda.engine.performance import Performance, Sampling, Settings
 from moda.engine.session import Session
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.face.source import Source
 from moda.motion import Motion, Space
 from moda.motion.space import converted
@@ -177,7 +177,7 @@ class Character:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ModaError(f"cannot write the character {folder}: {error.strerror or error}") from error
+            raise ModaError(f"cannot write the character {folder}: {why(error)}") from error
         with whole(folder / PICTURE) as part:
             part.write_bytes(
                 cv2.imencode(".png", cv2.cvtColor(self.source.image, cv2.COLOR_RGB2BGR))[1].tobytes()

@@ -90,11 +90,11 @@ def own_certificate() -> tuple[str, str]:
                 part.chmod(0o600)
                 part.write_text("".join(_made()))
         except OSError as error:
-            raise ModaError(f"the certificate {place} cannot be made: {error.strerror or error}") from error
+            raise ModaError(f"the certificate {place} cannot be made: {why(error)}") from error
     try:
         text = place.read_text()
     except OSError as error:
-        raise ModaError(f"the certificate {place} cannot be read: {error.strerror or error}") from error
+        raise ModaError(f"the certificate {place} cannot be read: {why(error)}") from error
     head, mark, chain = text.partition("-----BEGIN CERTIFICATE-----")
     if not mark or "PRIVATE KEY" not in head:
         raise ModaError(f"{place} holds no key and certificate; remove it, and new ones are made")

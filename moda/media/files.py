@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 
 WINDOWS = re.compile(r"^([A-Za-z]:[\\/]|\\\\)")  # C:\..., \\server\...
 MAX_NAME = 255  # bytes; of every file system in common use
@@ -43,7 +43,7 @@ def check_input(path: str | os.PathLike, what: str) -> Path:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ModaError(f"there is no {what} {path}") from error
     except OSError as error:  # a loop of links, a locked folder on the way
-        raise ModaError(f"the {what} {path} cannot be read: {error.strerror or error}") from error
+        raise ModaError(f"the {what} {path} cannot be read: {why(error)}") from error
     if stat.S_ISDIR(status.st_mode):
         raise ModaError(f"{path} is a folder, but a {what} is needed")
     if not stat.S_ISREG(status.st_mode):
@@ -103,7 +103,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
         check_folder(path)  # somebody may have put a link or a read-only file there meanwhile
         os.replace(part, path)
     except OSError as error:  # a full disk, most often
-        raise ModaError(f"cannot write {path}: {error.strerror or error}") from error
+        raise ModaError(f"cannot write {path}: {why(error)}") from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -120,7 +120,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     except OSError as error:
-        raise ModaError(f"cannot write into {folder}: {error.strerror or error}") from error
+        raise ModaError(f"cannot write into {folder}: {why(error)}") from error
     try:
         yield made
         for part in sorted(made.rglob("*"), key=lambda part: part.name == "config.json"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.media.files import check_input
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModaError(f"the picture {path} cannot be read: {error.strerror or error}") from error
+        raise ModaError(f"the picture {path} cannot be read: {why(error)}") from error
     with _opened(data, str(path)) as image:
         return _converted(image, str(path))
 
@@ -63,7 +63,7 @@ def check_picture_file(path: str | os.PathLike) -> None:
         with open(path, "rb") as file, _opened(file, str(path)) as image:
             _check_size(*image.size, str(path))
     except OSError as error:
-        raise ModaError(f"the picture {path} cannot be read: {error.strerror or error}") from error
+        raise ModaError(f"the picture {path} cannot be read: {why(error)}") from error
 
 
 def as_picture(picture: Picture, name: str = "the picture") -> tuple[np.ndarray, str]:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.validation import check_choice, check_whole
 
 ENDING = 9.0  # seconds that utterances have to end when the server goes
@@ -98,7 +98,7 @@ def bound(host: str, port: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((host, port))
     except OSError as error:
-        raise ModaError(f"cannot listen at {host}:{port}: {error.strerror or error}") from error
+        raise ModaError(f"cannot listen at {host}:{port}: {why(error)}") from error
     return made
 
 
