@@ -151,6 +151,13 @@ def test_the_network_seen_at_once_is_the_stream(encoder):
     assert np.allclose(heard.directions[0, :, :n].numpy(), encode(encoder, wave)[:, 0, :n], atol=1e-3)
 
 
+def test_live_it_tells_what_it_tells_of_a_file(encoder):
+    wave = babble(3.0)
+    stream = encoder.stream()
+    live = np.concatenate([stream.push(wave[:20_001]), stream.push(wave[20_001:]), stream.flush()])
+    assert np.allclose(live, encode(encoder, wave), atol=1e-4)
+
+
 def test_frames_come_four_at_a_time_within_half_a_second(encoder):
     """What a live session waits for: the look-ahead and a chunk."""
     stream, wave = encoder.stream(), babble(3.0)

@@ -1,4 +1,4 @@
-"""The embedded speech encoder: sound -> features that know the mouth, streamed four frames at a time.
+"""The embedded speech encoder: sound -> features that know the mouth, streamed a few frames at a time.
 
 A small convolutional network on log-mel, distilled from Whisper's early layers (docs/speech-encoder.md). It also says
 whether there is a voice, which sounds are being made, and how filmed people's lips and a blendshape jaw move to them.
@@ -18,10 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from moda.audio.encoder import encode
 from moda.audio.mel import BANDS, PER_FRAME, LogMel
 from moda.audio.speech_net import (
-    CHUNK,
     INNER_PAIRS,
     LIP_POINTS,
     MEL_MEAN,
@@ -30,15 +28,17 @@ from moda.audio.speech_net import (
     Heard,
     SpeechConfig,
     SpeechNet,
-    Steps,
-    packed,
 )
+from moda.audio.speech_steps import Layout, Steps
 from moda.constants import KEYPOINTS
 from moda.errors import ModaError
 from moda.media.files import whole
+from moda.streams import pushed
 
 LOUD_BANDS = 10  # of the log-mel that stands beside the learned features
 BILABIAL = (1, 2)  # classes of sounds that are made with closed lips: p and b, m
+# Video frames that go through the network together: as soon as possible; for a file, in a third of the time.
+LIVE, FILED = 4, 32
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
 
 
@@ -87,14 +87,14 @@ class Calibration:
 class SpeechEncoder:
     """Sound -> (T, 1, width) features of about unit variance: the teacher's main directions, loudness in LOUD_BANDS
     bands, whether there is a voice, whether lips have to meet, the jaw, and the lips as they would be drawn. Sound goes
-    through four frames at a time wherever the pieces were cut: the stream equals the whole to the last bit.
+    through the same number of frames at a time wherever the pieces were cut: a stream equals the whole to the last bit.
     """
 
     layers = 1
 
     def __init__(self, net: SpeechNet, calibration: Calibration) -> None:
         self.net = net.eval().requires_grad_(False)
-        self.running = packed(self.net)
+        self.layout = Layout(self.net)
         self.calibration = calibration
         self.width = calibration.directions + LOUD_BANDS + 3 + 3 * LIP_POINTS
         self._mean = torch.tensor(calibration.lip_mean)
@@ -127,11 +127,12 @@ class SpeechEncoder:
         (folder / "encoder.json").write_text(json.dumps(values, indent=1) + "\n")
 
     def stream(self) -> SpeechStream:
-        return SpeechStream(self)
+        """Of a sound that is still being made: four frames at a time, as soon as they can be told."""
+        return SpeechStream(self, LIVE)
 
     def encode(self, pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n,) float32 pieces at 16 kHz -> (frames, 1, width) float32, round(n_total / 640) frames in all."""
-        return encode(self, pieces)
+        return pushed(SpeechStream(self, FILED), pieces)
 
     def lips(self, wave: np.ndarray) -> np.ndarray:
         """(n,) float32 at 16 kHz -> (T, 11, 3) offsets of lips and jaw in the explicit space (eye distances).
@@ -206,13 +207,13 @@ class SpeechEncoder:
 class SpeechStream:
     """One sound on its way through the net; see moda.audio.encoder."""
 
-    def __init__(self, encoder: SpeechEncoder) -> None:
-        self._encoder = encoder
+    def __init__(self, encoder: SpeechEncoder, chunk: int) -> None:
+        self._encoder, self._chunk = encoder, chunk
         self._mel = LogMel().stream()
         with torch.inference_mode():
-            self._steps = Steps(encoder.running)
+            self._steps = Steps(encoder.layout, chunk)
         ahead = encoder.net.config.context[1]
-        lead = -ahead % CHUNK  # frames of silence before the sound, so that whole chunks come out
+        lead = -ahead % chunk  # frames of silence before the sound, so that whole chunks come out
         self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)
         self._own = np.full((0, BANDS), SILENCE, np.float32)  # log-mel of frames not yet given out
         self._skip = lead + ahead  # frames that are predicted but lie before the sound
@@ -223,7 +224,7 @@ class SpeechStream:
 
     def flush(self) -> np.ndarray:
         parts = [self._take(self._mel.flush())]
-        silence = np.full((CHUNK * PER_FRAME, BANDS), SILENCE, np.float32)
+        silence = np.full((self._chunk * PER_FRAME, BANDS), SILENCE, np.float32)
         total = self._seen
         while self._given < total:
             parts.append(self._take(silence))
@@ -236,14 +237,14 @@ class SpeechStream:
         self._waiting = np.concatenate([self._waiting, mel])
         self._own = np.concatenate([self._own, mel])
         parts = [np.zeros((0, 1, self._encoder.width), np.float32)]
-        size = CHUNK * PER_FRAME
+        size = self._chunk * PER_FRAME
         while len(self._waiting) >= size:
             chunk, self._waiting = self._waiting[:size], self._waiting[size:]
-            heard = self._steps.push(torch.from_numpy(np.ascontiguousarray(chunk))[None])
+            heard = self._steps.push(torch.from_numpy(np.ascontiguousarray(chunk)))
             if self._skip:
-                self._skip -= CHUNK
+                self._skip -= self._chunk
                 continue
             own, self._own = self._own[:size], self._own[size:]
             parts.append(self._encoder.features(heard, torch.from_numpy(np.ascontiguousarray(own))[None]))
-            self._given += CHUNK
+            self._given += self._chunk
         return np.concatenate(parts)

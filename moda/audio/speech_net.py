@@ -1,8 +1,7 @@
-"""The embedded speech encoder's network: log-mel to learned features, whole for training and stepwise for streams."""
+"""The embedded speech encoder's network: log-mel to learned features. Streams step through it: moda.audio.speech_steps."""
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moda.audio.mel import BANDS, FLOOR, PER_FRAME
-from moda.packed import HalfLinear, PackedLinear, can_halve, can_pack
+from moda.audio.mel import BANDS, FLOOR
 
 # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 MEL_MEAN, MEL_STD = -8.0, 3.5
 SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
 INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
-CHUNK = 4  # video frames that go through the net together
 
 
 @dataclass(frozen=True)
@@ -58,12 +55,14 @@ class SpeechConfig:
 class Norm(nn.Module):
     """Root mean square over channels, moment by moment: (B, T, C) -> same."""
 
+    EPS = 1e-5
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, 1e-5)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.EPS)
 
 
 class Block(nn.Module):
@@ -143,54 +142,3 @@ class SpeechNet(nn.Module):
         for block in self.blocks:
             x = block(x)
         return self.heads(x)
-
-
-class Steps:
-    """The network's state on its way through one sound: CHUNK frames of log-mel in, as many frames told.
-
-    The last frames of every block's input are kept, so that each frame is computed once. A frame comes out when
-    `ahead` more have gone in; what was before the first is silence.
-    """
-
-    def __init__(self, net: SpeechNet) -> None:
-        self.net = net
-        silence = torch.full((1, (2 + CHUNK) * PER_FRAME, BANDS), SILENCE)
-        self.mel = silence[:, : 2 * PER_FRAME]
-        still = net.stem(silence)[:, :1]  # silence for ever, block by block
-        self.held: list[Tensor] = []
-        self.blocks = [block for block in net.blocks if isinstance(block, Block)]
-        for block in self.blocks:
-            self.held.append(still.expand(-1, block.field, -1))
-            still = block(still.expand(-1, block.field + 1, -1))
-
-    def push(self, mel: Tensor) -> Heard:
-        """(1, 4 CHUNK, 80) -> Heard of CHUNK frames, those `ahead` frames ago."""
-        mel = torch.cat([self.mel, mel], dim=1)
-        self.mel = mel[:, -2 * PER_FRAME :]
-        x = self.net.stem(mel)
-        for i, block in enumerate(self.blocks):
-            x = torch.cat([self.held[i], x], dim=1)
-            self.held[i] = x[:, -block.field :]
-            x = block(x)
-        return self.net.heads(x)
-
-
-def packed(net: SpeechNet) -> SpeechNet:
-    """A copy whose products are packed, or read in half precision, where this machine can; else the network itself."""
-    linears = [
-        linear for block in net.blocks if isinstance(block, Block) for linear in (block.mix, block.out)
-    ]
-    make: type[PackedLinear] | type[HalfLinear]
-    if can_pack(net.hidden.weight):
-        make = PackedLinear
-    elif all(can_halve(linear.weight) for linear in linears):
-        make = HalfLinear
-    else:
-        return net
-    net = deepcopy(net)
-    for block in net.blocks:
-        if isinstance(block, Block):
-            for name in ("mix", "out"):
-                linear = getattr(block, name)
-                setattr(block, name, make(linear.weight, linear.bias))
-    return net
