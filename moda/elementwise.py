@@ -18,7 +18,7 @@ _CUBE = 0.044715 * 2 * math.sqrt(2 / math.pi)
 
 def on_processor(x: Tensor) -> bool:
     """Whether x is float32 on a processor, and this is no tracing."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    return x.is_cpu and x.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
 @lru_cache
@@ -31,7 +31,8 @@ def gelu(x: Tensor) -> Tensor:
     """By tanh: x (1 + tanh(z / 2)) / 2 = x sigmoid(z), z = sqrt(8 / pi) (x + 0.044715 x^3)."""
     if not on_processor(x):
         return F.gelu(x, approximate="tanh")
-    return x * torch.addcmul(_SLOPE, x, x, value=_CUBE).mul_(x).sigmoid_()
+    part = torch.addcmul(_SLOPE, x, x, value=_CUBE).mul_(x).sigmoid_()
+    return x * part if part.requires_grad else part.mul_(x)
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:

@@ -45,7 +45,7 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
-        return _gelu(super().forward(x), gelu)
+        return _gelu(F.linear(x, self.weight, self.bias), gelu)
 
     def rows(self, x: Tensor, start: int, stop: int, gelu: bool = False) -> Tensor:
         return _gelu(F.linear(x, self.weight[start:stop], self.bias[start:stop]), gelu)
@@ -64,7 +64,7 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(x, gelu=True))
+        return self.fc2.forward(self.fc1.forward(x, gelu=True))
 
 
 class HeadNorms(nn.Module):
@@ -111,24 +111,28 @@ class JointBlock(nn.Module):
         self.streams: Several[Stream] = Several(Stream(config) for _ in range(streams))
 
     def forward(self, x: Tensor, mods: Sequence[Mod], layout: Layout) -> Tensor:
-        """(B, N, D), with the six numbers of every stream's adaLN -> the same shape."""
-        streams, sizes = list(self.streams), layout.sizes
+        """(B, N, D), with the six numbers of every stream's adaLN -> (B, M, D), M > N where tokens part.
+
+        Modules are asked by `forward`: what a call does besides takes as long as a small product.
+        """
+        streams = list(self.streams)
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = zip(*mods)
 
-        normed = norm(x).split(sizes, 1)
-        inner = map(torch.addcmul, shift, normed, scale)
-        qkv = torch.cat([s.qkv(part) for s, part in zip(streams, inner)], 1)
+        inner = map(torch.addcmul, shift, norm(x).split_with_sizes(layout.given, 1), scale)
+        qkv = torch.cat([s.qkv.forward(part) for s, part in zip(streams, inner)], 1)
+        if layout.source is not None:
+            x, qkv = x.index_select(1, layout.source), qkv.index_select(1, layout.source)
         qkv = qkv.view(*x.shape[:2], 3, -1, self.head_dim)
         scales = torch.stack([m.weight for s in streams for m in (s.norms.q, s.norms.k)])
         scales = scales.view(-1, 2, 1, self.head_dim).index_select(0, layout.stream)
         q, k = turned(qkv[:, :, :2], scales, layout.rope).unbind(2)
-        attended = attention(q, k, qkv[:, :, 2], layout.bias).split(sizes, 1)
+        attended = attention(q, k, qkv[:, :, 2], layout.bias).split_with_sizes(layout.sizes, 1)
 
-        out = [s.out(part) for s, part in zip(streams, attended)]
-        x = torch.cat(list(map(torch.addcmul, x.split(sizes, 1), out, gate)), 1)
-        inner = map(torch.addcmul, mlp_shift, norm(x).split(sizes, 1), mlp_scale)
-        out = [s.mlp(part) for s, part in zip(streams, inner)]
-        return torch.cat(list(map(torch.addcmul, x.split(sizes, 1), out, mlp_gate)), 1)
+        out = [s.out.forward(part) for s, part in zip(streams, attended)]
+        x = torch.cat(list(map(torch.addcmul, x.split_with_sizes(layout.sizes, 1), out, gate)), 1)
+        inner = map(torch.addcmul, mlp_shift, norm(x).split_with_sizes(layout.sizes, 1), mlp_scale)
+        out = [s.mlp.forward(part) for s, part in zip(streams, inner)]
+        return torch.cat(list(map(torch.addcmul, x.split_with_sizes(layout.sizes, 1), out, mlp_gate)), 1)
 
 
 class SingleBlock(nn.Module):
@@ -157,5 +161,5 @@ class SingleBlock(nn.Module):
         k, v = kv.view(*x.shape[:2], 2, -1, self.head_dim).unbind(2)
         k = turned(k, self.norms.k.weight, rope)
         q = turned(q.unflatten(-1, (-1, self.head_dim)), self.norms.q.weight, rope.first(keep))
-        out = self.out(torch.cat([attention(q, k, v), hidden], dim=-1))
+        out = self.out.forward(torch.cat([attention(q, k, v), hidden], dim=-1))
         return torch.addcmul(x[:, :keep], out, gate)

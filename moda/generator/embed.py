@@ -38,42 +38,59 @@ class Rope(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How the tokens of several streams lie in one tensor.
+    """How the tokens of a joint block's streams lie in one tensor.
 
-    sizes: tokens of each stream; stream: (N,) every token's; bias: (1, N) added to its logits as a key, or None
+    given: how many of each stream come in; source: (N,) which of them each of the block's tokens starts from, None: itself
+    sizes: how many of each stream there are; stream: (N,) each token's
+    bias: (1, N) added to each token's logit as a key, or None
     """
 
+    given: list[int]
+    source: Tensor | None
     sizes: list[int]
     stream: Tensor
     rope: Rope
     bias: Tensor | None
 
 
-def layouts(frames: int, head_dim: int, like: Tensor) -> tuple[Layout, Layout]:
-    """For blocks of four streams and of two, as `_layouts`; made anew for a graph that is exported, whose tensors must not be
-    kept."""
+class Layouts(NamedTuple):
+    """four: motion, audio, emotion, identity; parting: from these tokens to motion and all others; two: these.
+
+    source: (4 frames,) which of the tokens of the four streams each later one starts from
+    """
+
+    four: Layout
+    parting: Layout
+    two: Layout
+    source: Tensor
+
+
+def layouts(frames: int, head_dim: int, like: Tensor) -> Layouts:
+    """As `_layouts`; made anew for a graph that is exported, whose tensors must not be kept."""
     make = _layouts.__wrapped__ if torch.compiler.is_compiling() else _layouts
     return make(frames, head_dim, like.device, like.dtype)
 
 
 @lru_cache(maxsize=32)
 @torch.inference_mode(False)  # kept for whoever comes next, who may be training
-def _layouts(frames: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> tuple[Layout, Layout]:
-    """Motion, audio, emotion, identity; motion and all others.
-
-    Emotion and identity carry no position among four streams, so their tokens are so many times the same one: one
-    token serves, with the logarithm of how many added to its logit as a key. In later blocks they have their frame's.
-    """
-
-    def layout(sizes: list[int], position: Tensor, bias: Tensor | None) -> Layout:
-        stream = torch.arange(len(sizes), device=device).repeat_interleave(torch.tensor(sizes, device=device))
-        return Layout(sizes, stream, rope_table(position, head_dim, device), bias)
-
+def _layouts(frames: int, head_dim: int, device: torch.device, dtype: torch.dtype) -> Layouts:
+    """Among four streams emotion and identity carry no position, so their tokens are so many times the same one: one
+    token serves, with the logarithm of how many added to its logit as a key. Later they have their frame's and part."""
     time = torch.arange(frames, dtype=torch.float32)
     bias = torch.zeros(1, 2 * frames + 2, dtype=dtype, device=device)
     bias[:, -2:] = math.log(frames)
-    four = layout([frames, frames, 1, 1], torch.cat([time, time, torch.zeros(2)]), bias)
-    return four, layout([frames, 3 * frames], time.repeat(4), None)
+    source = torch.arange(2 * frames + 2, device=device)
+    source = torch.cat([source[:-2], source[-2:].repeat_interleave(frames)])
+
+    def stream(sizes: list[int]) -> Tensor:
+        return torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(sizes)])
+
+    rope = rope_table(torch.cat([time, time, torch.zeros(2)]), head_dim, device)
+    sizes = [frames, frames, 1, 1]
+    four = Layout(sizes, None, sizes, stream(sizes), rope, bias)
+    sizes = [frames, 3 * frames]
+    two = Layout(sizes, None, sizes, stream(sizes), rope_table(time.repeat(4), head_dim, device), None)
+    return Layouts(four, two._replace(given=[frames, frames + 2], source=source), two, source)
 
 
 def rope_table(position: Tensor, head_dim: int, device: torch.device) -> Rope:

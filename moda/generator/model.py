@@ -143,19 +143,17 @@ class MotionTransformer(nn.Module):
 
     def velocity(self, motion: Tensor, tokens: Tokens, modulation: Modulation) -> Tensor:
         n = motion.shape[1]
-        four, two = layouts(n, self.config.head_dim, motion)
+        layout = layouts(n, self.config.head_dim, motion)
         mods = iter(modulation.joint)
         x = torch.cat([self.motion_embedder(motion), tokens.audio, tokens.emotion, tokens.identity], dim=1)
         for joint in self.blocks4:
-            x = joint(x, next(mods), four)
-
-        # From here every frame has emotion and identity tokens of its own.
-        frames, emotion, identity = x.split([2 * n, 1, 1], dim=1)
-        x = torch.cat([frames, emotion.expand(-1, n, -1), identity.expand(-1, n, -1)], dim=1)
+            x = joint(x, next(mods), layout.four)
         for joint in self.blocks2:
-            x = joint(x, next(mods), two)
+            x = joint(x, next(mods), layout.parting if joint is self.blocks2[0] else layout.two)
+        if not self.blocks2:
+            x = x.index_select(1, layout.source)
         for block, mod in zip(self.blocks1, modulation.single):
-            x = block(x, mod, two.rope, keep=n if block is self.blocks1[-1] else None)
+            x = block(x, mod, layout.two.rope, keep=n if block is self.blocks1[-1] else None)
 
         shift, scale = modulation.final
         return self.final(torch.addcmul(shift, norm(x[:, :n]), scale))
