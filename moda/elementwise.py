@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_SLOPE = torch.tensor(2 * math.sqrt(2 / math.pi))
-_CUBE = 0.044715 * 2 * math.sqrt(2 / math.pi)
+_SLOPE = math.sqrt(8 / math.pi)
 
 
 def on_processor(x: Tensor) -> bool:
@@ -23,15 +22,15 @@ def on_processor(x: Tensor) -> bool:
 
 @lru_cache
 @torch.inference_mode(False)
-def _eps(value: float) -> Tensor:
-    return torch.tensor(value)
+def _constant(value: float) -> Tensor:
+    return torch.tensor(value, device="cpu")
 
 
 def gelu(x: Tensor) -> Tensor:
     """By tanh: x (1 + tanh(z / 2)) / 2 = x sigmoid(z), z = sqrt(8 / pi) (x + 0.044715 x^3)."""
     if not on_processor(x):
         return F.gelu(x, approximate="tanh")
-    part = torch.addcmul(_SLOPE, x, x, value=_CUBE).mul_(x).sigmoid_()
+    part = torch.addcmul(_constant(_SLOPE), x, x, value=0.044715 * _SLOPE).mul_(x).sigmoid_()
     return x * part if part.requires_grad else part.mul_(x)
 
 
@@ -40,4 +39,4 @@ def rms_norm(x: Tensor, eps: float) -> Tensor:
     if not on_processor(x):
         return F.rms_norm(x, x.shape[-1:], eps=eps)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x * torch.addcmul(_eps(eps), length, length, value=1 / x.shape[-1]).rsqrt_()
+    return x * torch.addcmul(_constant(eps), length, length, value=1 / x.shape[-1]).rsqrt_()
