@@ -17,10 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moda.elementwise import gelu, rms_norm
 from moda.generator.config import ModelConfig
-from moda.generator.embed import Rope, rotate
+from moda.generator.embed import Layout, Rope, rotate
 
 M = TypeVar("M", bound=nn.Module)
+
+Mod = Sequence[Tensor]  # a stream's adaLN: (B, 1, D) each, shift, 1 + scale, gate, in joint blocks twice
 
 
 class Several(nn.ModuleList, Generic[M]):
@@ -32,11 +35,7 @@ class Several(nn.ModuleList, Generic[M]):
 
 def norm(x: Tensor) -> Tensor:
     """RMS norm over the width; the scale comes from adaLN."""
-    return F.rms_norm(x, x.shape[-1:], eps=1e-6)
-
-
-def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return torch.addcmul(shift, norm(x), 1 + scale)
+    return rms_norm(x, eps=1e-6)
 
 
 class Linear(nn.Linear):
@@ -46,14 +45,14 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
-        return _gelu(super().forward(x), gelu)
+        return _gelu(F.linear(x, self.weight, self.bias), gelu)
 
     def rows(self, x: Tensor, start: int, stop: int, gelu: bool = False) -> Tensor:
         return _gelu(F.linear(x, self.weight[start:stop], self.bias[start:stop]), gelu)
 
 
 def _gelu(x: Tensor, wanted: bool) -> Tensor:
-    return F.gelu(x, approximate="tanh") if wanted else x
+    return gelu(x) if wanted else x
 
 
 class Mlp(nn.Module):
@@ -65,31 +64,21 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(x, gelu=True))
+        return self.fc2.forward(self.fc1.forward(x, gelu=True))
 
 
 class HeadNorms(nn.Module):
-    """RMS norms, with a learned scale each, of every head's queries and keys; then their rotation."""
+    """RMS norms of every head's queries and keys, with a learned scale each."""
 
     def __init__(self, head_dim: int) -> None:
         super().__init__()
         self.q = nn.RMSNorm(head_dim, eps=1e-5)
         self.k = nn.RMSNorm(head_dim, eps=1e-5)
 
-    def both(self, qk: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor]:
-        """Queries and keys (B, N, 2, H, d) -> (B, N, H, d) each."""
-        scale = torch.stack([self.q.weight, self.k.weight])[:, None]
-        q, k = rotate(F.rms_norm(qk, qk.shape[-1:], eps=1e-5) * scale, rope).unbind(2)
-        return q, k
 
-    def query(self, q: Tensor, rope: Rope | None) -> Tensor:
-        """(B, N, D) -> (B, N, H, d)."""
-        return rotate(self.q(q.unflatten(-1, (-1, len(self.q.weight)))), rope)
-
-    def key_value(self, kv: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor]:
-        """(B, N, 2D) -> (B, N, H, d) twice."""
-        k, v = kv.unflatten(-1, (2, -1, len(self.k.weight))).unbind(-3)
-        return rotate(self.k(k), rope), v
+def turned(heads: Tensor, scale: Tensor, rope: Rope) -> Tensor:
+    """Queries or keys (B, N, ..., H, d), normed, scaled and turned by their tokens' angles."""
+    return rotate(rms_norm(heads, eps=1e-5) * scale, rope)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -99,7 +88,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
 
 
 class Stream(nn.Module):
-    """What one stream owns in a joint block: everything but the attention itself."""
+    """What one stream owns in a joint block."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -109,40 +98,41 @@ class Stream(nn.Module):
         self.out = Linear(config.width, config.width)
         self.mlp = Mlp(config.width, config.hidden)
 
-    def attend(self, x: Tensor, mod: Tensor, rope: Rope | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, N, D) and mod (B, 6, 1, D) -> q, k, v (B, N, H, d)."""
-        shift, scale = mod[:, 0], mod[:, 1]
-        qkv = self.qkv(modulate(x, shift, scale)).unflatten(-1, (3, -1, len(self.norms.q.weight)))
-        return *self.norms.both(qkv[:, :, :2], rope), qkv[:, :, 2]
-
-    def finish(self, x: Tensor, attended: Tensor, mod: Tensor) -> Tensor:
-        gate, shift, scale, mlp_gate = mod[:, 2:].unbind(1)
-        x = torch.addcmul(x, self.out(attended), gate)
-        return torch.addcmul(x, self.mlp(modulate(x, shift, scale)), mlp_gate)
-
 
 class JointBlock(nn.Module):
-    """Streams with weights of their own and one attention over all their tokens."""
+    """Streams with weights of their own and one attention over all their tokens.
+
+    Tokens of all streams lie in one tensor: what has no weights of a stream's own is done once.
+    """
 
     def __init__(self, config: ModelConfig, streams: int) -> None:
         super().__init__()
+        self.head_dim = config.head_dim
         self.streams: Several[Stream] = Several(Stream(config) for _ in range(streams))
 
-    def forward(
-        self,
-        xs: Sequence[Tensor],
-        mods: Sequence[Tensor],
-        ropes: Sequence[Rope | None],
-        bias: Tensor | None = None,
-    ) -> list[Tensor]:
-        """Streams (B, N_i, D) with mods (B, 6, 1, D) each -> the same shapes.
+    def forward(self, x: Tensor, mods: Sequence[Mod], layout: Layout) -> Tensor:
+        """(B, N, D), with the six numbers of every stream's adaLN -> (B, M, D), M > N where tokens part.
 
-        bias: (1, sum of N_i) added to the logits of every key.
+        Modules are asked by `forward`: what a call does besides takes as long as a small product.
         """
-        parts = [stream.attend(x, mod, rope) for stream, x, mod, rope in zip(self.streams, xs, mods, ropes)]
-        q, k, v = (torch.cat(part, dim=1) for part in zip(*parts))
-        pieces = attention(q, k, v, bias).split([x.shape[1] for x in xs], dim=1)
-        return [stream.finish(x, piece, mod) for stream, x, piece, mod in zip(self.streams, xs, pieces, mods)]
+        streams = list(self.streams)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = zip(*mods)
+
+        inner = map(torch.addcmul, shift, norm(x).split_with_sizes(layout.given, 1), scale)
+        qkv = torch.cat([s.qkv.forward(part) for s, part in zip(streams, inner)], 1)
+        if layout.source is not None:
+            x, qkv = x.index_select(1, layout.source), qkv.index_select(1, layout.source)
+        qkv = qkv.view(*x.shape[:2], 3, -1, self.head_dim)
+        scales = torch.stack([m.weight for s in streams for m in (s.norms.q, s.norms.k)])
+        scales = scales.view(-1, 2, 1, self.head_dim).index_select(0, layout.stream)
+        q, k = turned(qkv[:, :, :2], scales, layout.rope).unbind(2)
+        attended = attention(q, k, qkv[:, :, 2], layout.bias).split_with_sizes(layout.sizes, 1)
+
+        out = [s.out.forward(part) for s, part in zip(streams, attended)]
+        x = torch.cat(list(map(torch.addcmul, x.split_with_sizes(layout.sizes, 1), out, gate)), 1)
+        inner = map(torch.addcmul, mlp_shift, norm(x).split_with_sizes(layout.sizes, 1), mlp_scale)
+        out = [s.mlp.forward(part) for s, part in zip(streams, inner)]
+        return torch.cat(list(map(torch.addcmul, x.split_with_sizes(layout.sizes, 1), out, mlp_gate)), 1)
 
 
 class SingleBlock(nn.Module):
@@ -151,22 +141,25 @@ class SingleBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.modulation = nn.Linear(config.width, 3 * config.width)
-        self.hidden = config.hidden
+        self.hidden, self.head_dim = config.hidden, config.head_dim
         self.qkv_mlp = Linear(config.width, 3 * config.width + config.hidden)
         self.norms = HeadNorms(config.head_dim)
         self.out = Linear(config.width + config.hidden, config.width)
 
-    def forward(self, x: Tensor, mod: Tensor, rope: Rope, keep: int | None = None) -> Tensor:
-        """(B, N, D) with mod (B, 3, 1, D) -> (B, keep, D): the first `keep` tokens, or all.
+    def forward(self, x: Tensor, mod: Mod, rope: Rope, keep: int | None = None) -> Tensor:
+        """(B, N, D) with the three numbers of adaLN -> (B, keep, D): the first `keep` tokens, or all.
 
         The others still serve as keys and values, but nothing else of them is computed.
         """
-        shift, scale, gate = mod.unbind(1)
+        shift, scale, gate = mod
         width = x.shape[-1]
-        inner = modulate(x, shift, scale)
+        inner = torch.addcmul(shift, norm(x), scale)
         kept = inner[:, :keep]
         q = self.qkv_mlp.rows(kept, 0, width)
         kv = self.qkv_mlp.rows(inner, width, 3 * width)
         hidden = self.qkv_mlp.rows(kept, 3 * width, 3 * width + self.hidden, gelu=True)
-        attended = attention(self.norms.query(q, rope.first(keep)), *self.norms.key_value(kv, rope))
-        return torch.addcmul(x[:, :keep], self.out(torch.cat([attended, hidden], dim=-1)), gate)
+        k, v = kv.view(*x.shape[:2], 2, -1, self.head_dim).unbind(2)
+        k = turned(k, self.norms.k.weight, rope)
+        q = turned(q.unflatten(-1, (-1, self.head_dim)), self.norms.q.weight, rope.first(keep))
+        out = self.out.forward(torch.cat([attention(q, k, v), hidden], dim=-1))
+        return torch.addcmul(x[:, :keep], out, gate)

@@ -33,7 +33,7 @@ def ours(config: ModelConfig, steps: int, guided: bool = True) -> Cost:
     """The same result; what each saving is worth is `savings`."""
     n, branches = config.segment, 2 if guided else 1
     four, two, single = config.depths
-    blocks = four * _joint(config, 2 * n + 2) + two * _joint(config, 4 * n)
+    blocks = four * _joint(config, 2 * n + 2) + two * _joint(config, 4 * n) - _parting(config)
     if single:
         blocks += (single - 1) * _single(config, 4 * n, 4 * n) + _single(config, n, 4 * n)
     clip = (
@@ -53,6 +53,7 @@ def savings(config: ModelConfig, guided: bool = True) -> dict[str, float]:
         "emotion and identity once in four-stream blocks": branches
         * four
         * (_joint(config, 4 * n) - _joint(config, 2 * n + 2)),
+        "and for the queries, keys and values of the block where they part": branches * _parting(config),
         "the last block for motion alone": branches * last,
         "audio embedded once a segment": branches * _audio(config, n),
         "modulation and other conditions once a clip": branches * (_modulation(config) + _embedders(config)),
@@ -71,6 +72,11 @@ def _joint(config: ModelConfig, tokens: int) -> float:
     """qkv, output and MLP of every token, and the attention."""
     products = _linear(tokens, config.width, 4 * config.width + 2 * config.hidden)
     return products + _attention(config, tokens, tokens)
+
+
+def _parting(config: ModelConfig) -> float:
+    """What the first two-stream block saves: emotion's and identity's qkv once instead of for every frame."""
+    return _linear(2 * config.segment - 2, config.width, 3 * config.width) if config.depths[1] else 0.0
 
 
 def _single(config: ModelConfig, queries: int, keys: int) -> float:

@@ -11,15 +11,14 @@ Source: MoDA, arXiv 2507.03256.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from moda.generator.blocks import JointBlock, Several, SingleBlock, modulate
+from moda.generator.blocks import JointBlock, Mod, Several, SingleBlock, norm
 from moda.generator.config import ModelConfig
-from moda.generator.embed import TIME_FEATURES, AudioEmbedder, Embedder, rope_table, sinusoid
+from moda.generator.embed import TIME_FEATURES, AudioEmbedder, Embedder, layouts, sinusoid
 
 
 @dataclass
@@ -36,18 +35,22 @@ class Tokens:
 
 @dataclass
 class Modulation:
-    """adaLN outputs: joint[i][s] (B, 6, 1, D) of stream s; single[i] (B, 3, 1, D); final (B, 2, 1, D)."""
+    """adaLN of block i: joint[i][s] of stream s, six of (B, 1, D); single[i], three; final: shift and 1 + scale."""
 
-    joint: list[list[Tensor]]
-    single: list[Tensor]
-    final: Tensor
+    joint: list[list[Mod]]
+    single: list[Mod]
+    final: Mod
 
     def rows(self, index: Tensor | slice) -> Modulation:
         """A part of the batch."""
+
+        def part(mod: Mod) -> Mod:
+            return [m[index] for m in mod]
+
         return Modulation(
-            [[m[index] for m in block] for block in self.joint],
-            [m[index] for m in self.single],
-            self.final[index],
+            [[part(mod) for mod in block] for block in self.joint],
+            [part(mod) for mod in self.single],
+            part(self.final),
         )
 
 
@@ -127,8 +130,10 @@ class MotionTransformer(nn.Module):
         c = self.time_embedder(sinusoid(time).to(self.final.weight.dtype)) + emotion
         c = torch.nn.functional.silu(c)
 
-        def chunks(linear: nn.Linear) -> Tensor:
-            return linear(c).view(len(c), -1, 1, self.config.width)
+        def chunks(linear: nn.Linear) -> Mod:
+            mod = list(linear(c).unsqueeze(1).split(self.config.width, dim=-1))
+            mod[1::3] = (1 + scale for scale in mod[1::3])
+            return mod
 
         return Modulation(
             joint=[[chunks(s.modulation) for s in block.streams] for block in (*self.blocks4, *self.blocks2)],
@@ -137,30 +142,18 @@ class MotionTransformer(nn.Module):
         )
 
     def velocity(self, motion: Tensor, tokens: Tokens, modulation: Modulation) -> Tensor:
-        x = self.motion_embedder(motion)
-        n = x.shape[1]
-        rope, rest_rope, all_rope = (
-            rope_table(n, self.config.head_dim, x.device, copies) for copies in (1, 3, 4)
-        )
+        n = motion.shape[1]
+        layout = layouts(n, self.config.head_dim, motion)
         mods = iter(modulation.joint)
-
-        # Emotion and identity carry no position in these blocks, so their N tokens are N times the same one:
-        # one token serves, with log N added to its logit as a key.
-        streams = [x, tokens.audio, tokens.emotion, tokens.identity]
-        bias = x.new_zeros(1, 2 * n + 2)
-        bias[:, -2:] = math.log(n)
+        x = torch.cat([self.motion_embedder(motion), tokens.audio, tokens.emotion, tokens.identity], dim=1)
         for joint in self.blocks4:
-            streams = joint(streams, next(mods), (rope, rope, None, None), bias)
-
-        # From here every frame's copy has its frame's position: they part.
-        x, audio, emotion, identity = streams
-        rest = torch.cat([audio, emotion.expand(-1, n, -1), identity.expand(-1, n, -1)], dim=1)
+            x = joint(x, next(mods), layout.four)
         for joint in self.blocks2:
-            x, rest = joint([x, rest], next(mods), (rope, rest_rope))
-
-        x = torch.cat([x, rest], dim=1)
+            x = joint(x, next(mods), layout.parting if joint is self.blocks2[0] else layout.two)
+        if not self.blocks2:
+            x = x.index_select(1, layout.source)
         for block, mod in zip(self.blocks1, modulation.single):
-            x = block(x, mod, all_rope, keep=n if block is self.blocks1[-1] else None)
+            x = block(x, mod, layout.two.rope, keep=n if block is self.blocks1[-1] else None)
 
-        shift, scale = modulation.final.unbind(1)
-        return self.final(modulate(x[:, :n], shift, scale))
+        shift, scale = modulation.final
+        return self.final(torch.addcmul(shift, norm(x[:, :n]), scale))

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from moda import elementwise
 from moda.generator.model import MotionTransformer
 from moda.packed import PackedLinear, can_pack
 
@@ -33,7 +33,7 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Tensor, gelu: bool = False) -> Tensor:
         y = torch.ops.quantized.linear_dynamic(x, self.packed, True)
-        return F.gelu(y, approximate="tanh") if gelu else y
+        return elementwise.gelu(y) if gelu else y
 
 
 class Rows(nn.Module):
