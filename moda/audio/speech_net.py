@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from moda.audio.mel import BANDS, FLOOR
+from moda.elementwise import rms_norm
 
 # of log-mel over loud and quiet speech; fixed, so that a stream needs no statistics
 MEL_MEAN, MEL_STD = -8.0, 3.5
@@ -55,14 +56,12 @@ class SpeechConfig:
 class Norm(nn.Module):
     """Root mean square over channels, moment by moment: (B, T, C) -> same."""
 
-    EPS = 1e-5
-
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.EPS)
+        return rms_norm(x, eps=1e-5) * self.weight
 
 
 class Block(nn.Module):

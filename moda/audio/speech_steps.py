@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from moda.audio.mel import BANDS, PER_FRAME
-from moda.audio.speech_net import MEL_MEAN, MEL_STD, SILENCE, Block, Heard, Norm, SpeechNet
+from moda.audio.speech_net import MEL_MEAN, MEL_STD, SILENCE, Block, Heard, SpeechNet
 from moda.packed import for_few_rows
 
 
@@ -20,7 +20,7 @@ class Layout:
     def __init__(self, net: SpeechNet) -> None:
         self.fast, self.slow = _Windows(net.fast), _Windows(net.slow)
         self.blocks = [_Block(block) for block in net.blocks if isinstance(block, Block)]
-        self.norm = _Norm(net.norm)
+        self.norm = net.norm
         self.hidden = for_few_rows(net.hidden.weight, net.hidden.bias)
         heads = (net.directions, net.lips, net.jaw, net.voice, net.phones)
         self.sizes = [head.out_features for head in heads]
@@ -73,19 +73,6 @@ class Steps:
         return self.layout.told(x)
 
 
-class _Norm:
-    """What Norm computes, in four operations for torch's seven."""
-
-    def __init__(self, norm: Norm) -> None:
-        channels = len(norm.weight)
-        self.gain = norm.weight.detach() * channels**0.5
-        self.least = torch.tensor((channels * norm.EPS) ** 0.5)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        return x * self.gain / torch.hypot(length, self.least)
-
-
 class _Windows:
     """A convolution with a stride over (T, C) in time, as a product with its windows."""
 
@@ -105,7 +92,7 @@ class _Block:
     def __init__(self, block: Block) -> None:
         self.offsets = block.offsets
         self.ahead = block.offsets[-1] - block.behind
-        self.norm = _Norm(block.norm)
+        self.norm = block.norm
         self.mix = for_few_rows(block.mix.weight, block.mix.bias)
         self.out = for_few_rows(block.out.weight, block.out.bias)
 
