@@ -75,6 +75,16 @@ def test_a_face_upside_down_moves_as_one_that_stands(name, portrait):
     assert psnr(frames[0][None], turned[None]) > 24
 
 
+def test_a_cut_picture_is_drawn_with_little_made_up(portrait):
+    """Where a picture is smaller than the square, it fills it but for what it lacks."""
+    source = read_portrait(portrait.with_name("drawing.jpg"))
+    height = int((source.landmarks[152, 1] + source.landmarks[17, 1]) / 2)
+    cut = read_portrait(np.ascontiguousarray(source.image[:height]))
+    crop = MeshRenderer(SIZE).framing(cut)
+    ends = crop.points(np.array([[-0.5, -0.5], [cut.image.shape[1] - 0.5, height - 0.5]]))
+    assert ends[0, 1] < 0.5 and ends[1, 1] > SIZE - 1.5 and ends[0, 0] < 0.5 and ends[1, 0] > SIZE - 1.5
+
+
 def test_basis_moves_the_named_points_by_exactly_their_offsets():
     exp = np.random.default_rng(0).normal(0, 0.1, (21, 3)).astype(np.float32)
     assert np.abs(dense(exp)[LANDMARK_OF] - exp).max() < 1e-6
