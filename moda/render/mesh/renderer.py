@@ -58,8 +58,9 @@ def framing(source: Source, size: int) -> Crop:
         return Crop(matrix, size)
     height, width = source.image.shape[:2]
     side = SIDE * source.pose.scale
-    side = min(side, max(min(height, width), TIGHTEST * source.pose.scale))
-    corner = source.pose.center[:2] - [0.5 * side, EYE_LINE * side]
+    # Whole pixels, in which it is pasted back many times as fast.
+    side = max(1, round(min(side, max(min(height, width), TIGHTEST * source.pose.scale))))
+    corner = np.round(source.pose.center[:2] - [0.5 * side, EYE_LINE * side])
     room = np.array([width, height]) - side
     corner = np.clip(corner, np.minimum(room, 0), np.maximum(room, 0))
     return Crop.square(float(corner[0]), float(corner[1]), side, size)
