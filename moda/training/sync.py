@@ -183,5 +183,9 @@ def task_of(run: SyncRunConfig) -> SyncTask:
     folder = run.encoder or EMBEDDED
     encoder = SpeechEncoder.load(folder)
     pairs = pairs_of(run.data, encoder)
+    if strangers := sorted(set(run.hold_out) - (people := {p.person for p in pairs})):
+        raise ModaError(
+            f"hold_out names {', '.join(strangers)}, but the datasets have {', '.join(sorted(people))}"
+        )
     known = [p for p in pairs if p.person not in run.hold_out]
     return SyncTask(run, known, [p for p in pairs if p.person in run.hold_out], encoder, mark_of(folder))
