@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 
 import pytest
@@ -12,6 +13,7 @@ from moda.cli import run
 c2pa = pytest.importorskip("c2pa")
 
 from moda.interchange.credentials import Signing, known, own_certificate, save_signed  # noqa: E402
+from moda.media.files import whole  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -107,3 +109,14 @@ def test_keys_that_are_none_are_told_before_any_work(tmp_path, video):
 def test_files_that_cannot_carry_credentials_are_not_called_broken(tmp_path):
     (tmp_path / "text.txt").write_text("hello\n")
     assert known(tmp_path / "text.txt") == [] and run(["verify", str(tmp_path / "text.txt")]) == 0
+
+
+def test_a_full_disk_is_told_of_the_file_that_was_asked_for(tmp_path):
+    def save(path):
+        with whole(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ModaError) as caught:
+        save_signed(save, tmp_path / "x.mp4", Signing())
+    assert str(caught.value) == f"cannot write {tmp_path / 'x.mp4'}: No space left on device"
+    assert [path.name for path in tmp_path.iterdir()] == ["config"]  # the certificate's

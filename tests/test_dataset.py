@@ -37,6 +37,31 @@ def test_a_video_becomes_a_clip_once(shared, tmp_path):
 def test_no_videos_are_an_error(tmp_path):
     with pytest.raises(ModaError, match="no video"):
         prepare([tmp_path], tmp_path / "set")
+    with pytest.raises(ModaError, match="there is no video, sound or folder .*a.mp4"):
+        prepare([tmp_path / "a.mp4"], tmp_path / "set")
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.mp4").write_bytes(b"x")
+    with pytest.raises(ModaError, match=r"a/1.mp4 and .*b/1.mp4 have one name.*rename"):
+        prepare([tmp_path], tmp_path / "set")
+    with pytest.raises(ModaError, match="none of the 1 files"):
+        prepare([tmp_path / "a"], tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_what_was_refused_is_looked_at_again(spoken, tmp_path, caplog):
+    wave, motion = spoken
+    for name in "ab":
+        write_sound(tmp_path / f"{name}.wav", wave)
+        save_audio2face(motion, tmp_path / f"{name}.csv")
+    (tmp_path / "b.csv").write_text("nothing")
+    assert [bool(f.clip) for f in prepare([tmp_path], tmp_path / "set", people={"c.wav": "C"})] == [
+        True,
+        False,
+    ]
+    assert "names c.wav, not among" in caplog.text
+    save_audio2face(motion, tmp_path / "b.csv")
+    assert [f.clip for f in prepare([tmp_path], tmp_path / "set")] == ["a.npz", "b.npz"]
 
 
 WAVE = Path(__file__).parents[1] / "assets" / "speech.wav"

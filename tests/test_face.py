@@ -120,6 +120,31 @@ def test_the_largest_of_many_faces_comes_first(astronaut):
         read_portrait(picture, face=2)
 
 
+def test_a_face_cut_by_the_edge_is_told(astronaut, caplog):
+    """The mouth has to be there; a chin or eyes beyond the edge are told once, as what they are."""
+    landmarks = read_portrait(astronaut).landmarks[:, :2].astype(int)
+    (_, chin), (right, mouth), (left, _) = landmarks[[152, 61, 291]]
+    below, lid = landmarks[17, 1], landmarks[159, 1]
+    for picture, edge in (
+        (astronaut[:mouth], "lower"),
+        (astronaut[:, (left + right) // 2 :], "left"),
+        (astronaut[:, : (left + right) // 2], "right"),
+    ):
+        with pytest.raises(ModaError, match=f"the mouth in the picture is cut by the picture's {edge} edge"):
+            read_portrait(picture)
+    assert not caplog.messages
+    for picture, said in (
+        (astronaut[: (chin + below) // 2], "the chin in the picture is cut by the picture's lower edge"),
+        (astronaut[lid:], "the eyes in the picture are cut by the picture's upper edge"),
+    ):
+        read_portrait(picture)
+        (message,) = caplog.messages
+        assert said in message and "whole face" in message
+        caplog.clear()
+    read_portrait(astronaut[: chin + 5])
+    assert not caplog.messages
+
+
 def test_a_small_face_in_a_large_picture_is_found(astronaut):
     import cv2
 

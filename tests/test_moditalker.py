@@ -405,10 +405,10 @@ def test_training_configs_say_what_is_wrong(videos, tmp_path):
 
 def test_the_shipped_configs_are_read():
     from moda.training.atom import AtomRunConfig
-    from moda.training.runs import _load
+    from moda.training.run import load
     from moda.training.video import VideoRunConfig
 
     root = Path(__file__).parents[1] / "configs" / "moditalker"
     for path in root.glob("*.json"):
         kind = AtomRunConfig if path.stem == "atom" else VideoRunConfig
-        assert _load(kind, path).network.to_dict()
+        assert load(kind, path).model.to_dict()

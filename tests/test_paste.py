@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -36,6 +37,21 @@ def test_an_unchanged_frame_pastes_to_the_same_picture(side):
     whole = Paster(image, crop).paste(crop.cut(image))
     assert whole.shape == image.shape and whole.dtype == np.uint8
     assert np.abs(whole.astype(int) - image).max() <= 2
+
+
+@pytest.mark.parametrize("corner", [(60, 40), (-80, -40), (350, 250)])
+@pytest.mark.parametrize("side", [120, 380])
+def test_a_square_of_whole_pixels_is_pasted_as_any_other(corner, side):
+    """It is resized, not warped, which is many times as fast."""
+    image = gradient(400, 500)
+    frame = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    frame = cv2.resize(frame, (256, 256), interpolation=cv2.INTER_CUBIC)
+    fast, slow = (
+        Crop.square(corner[0] + shift, corner[1], side, 256) for shift in (0, 2e-4 * side)
+    )  # the other lies beside whole pixels by next to nothing
+    assert fast.whole == (*corner, side) and slow.whole is None
+    a, b = (Paster(image, crop).paste(frame).astype(int) for crop in (fast, slow))
+    assert np.abs(a - b).mean() < 1 and np.abs(a - b).max() <= 16
 
 
 @pytest.mark.parametrize("corner", [(60, 40), (-80, -40), (350, 250)])  # within, and over the picture's edges

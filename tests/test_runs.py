@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from moda import Motion
+from moda import ModaError, Motion
 from moda.audio.decode import read_audio
 from moda.training.clips import encoded, store
+from moda.training.runs import train
 
 SAVE = 20
 STEPS = 160
@@ -59,6 +60,65 @@ def dataset(tmp_path):
             name,
             Path("x"),
         )
+
+
+GENERATOR = {
+    "out": "runs/mine",
+    "data": ["set"],
+    "model": json.loads((Path(__file__).parents[1] / "configs" / "embedded.json").read_text())["model"]
+    | {"width": 16, "heads": 2, "depths": [1, 0, 1], "audio_hidden": 16},
+    "training": {"steps": 2, "batch": 1, "learning_rate": 1e-3},
+}
+
+
+def written(folder: Path, **changes) -> Path:
+    path = folder / "mine.json"
+    path.write_text(json.dumps({**GENERATOR, **changes}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"data": ["nowhere"]}, "nowhere is no dataset"),
+        ({"speech": ["nowhere"]}, "folder .*nowhere does not exist"),
+        ({"encoder": "nowhere"}, "no speech encoder in .*nowhere"),
+        ({"initial": "nowhere"}, "nowhere"),
+        ({"hold_out": ["Ann"]}, "hold_out names Ann, but the datasets have 1, 2, 3"),
+        ({"hold_out": ["1", "2", "3"]}, "all its people are in hold_out"),
+        (
+            {"model": {**GENERATOR["model"], "audio_width": 7}},
+            "model.audio_width is 7, but the encoder .* 110",
+        ),
+        ({"training": {"steps": "3"}}, "it lacks training.batch|training.steps is '3'"),
+    ],
+)
+def test_a_failed_start_names_the_config_and_leaves_nothing(dataset, tmp_path, changes, message):
+    path = written(tmp_path, **changes)
+    with pytest.raises(ModaError, match=f"the training config .*mine.json: .*({message})"):
+        train(path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_says_what_becomes_of_it(dataset, tmp_path, caplog):
+    """Finished, gone on with, and what was changed meanwhile; nobody held out has no line of their own."""
+    folder = train(written(tmp_path))
+    lines = [json.loads(line) for line in (folder.parent / "loss.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2] and len(lines[0]) > 2
+    assert not caplog.messages
+    kept = (folder / "generator.safetensors").read_bytes()
+
+    faster = GENERATOR["training"] | {"learning_rate": 0.01}
+    train(written(tmp_path, training=faster))
+    (said,) = caplog.messages
+    assert "finished already at 2 steps" in said and "raise training.steps" in said and "another out" in said
+    assert "training.learning_rate was 0.001, is 0.01" in said and "save_every" not in said
+    assert (folder / "generator.safetensors").read_bytes() == kept
+
+    caplog.clear()
+    train(written(tmp_path, training=GENERATOR["training"] | {"steps": 3, "save_every": 7}))
+    (said,) = caplog.messages
+    assert "goes on from step 2" in said and "changed" not in said
 
 
 @pytest.mark.slow

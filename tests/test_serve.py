@@ -10,7 +10,9 @@ import struct
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -354,16 +356,31 @@ def test_a_video_as_a_job(server, portrait, speech, tmp_path):
     assert probe(tmp_path / "v.mp4").has_sound and probe(tmp_path / "v.mp4").width == 128
     assert server.http.delete(place).status_code == 204
     assert server.http.get(place).status_code == 404
-    assert not list(
-        server.hub.folder.name and __import__("pathlib").Path(server.hub.folder.name).glob("job-*")
-    )
+    assert not list(server.hub.folder.name and Path(server.hub.folder.name).glob("job-*"))
 
 
-def test_a_job_that_fails_says_why(server, portrait):
-    answer = server.http.post("/jobs", files={"portrait": portrait.read_bytes(), "sound": b"no sound at all"})
+def test_a_job_of_files_that_cannot_be_read_is_refused_at_once(server, portrait, speech, tmp_path):
+    picture, empty = portrait.read_bytes(), speech.read_bytes()[:40] + bytes(4)  # a header, no samples
+    for files in (
+        {"portrait": picture, "sound": b"no sound at all"},
+        {"portrait": picture, "sound": b""},
+        {"portrait": picture, "sound": empty},
+        {"portrait": b"no picture", "sound": speech.read_bytes()},
+    ):
+        answer = server.http.post("/jobs", files=files)
+        said = answer.json()["error"]["message"]
+        assert answer.status_code == 422 and "\n" not in said and server.hub.folder.name not in said
+        assert ("the portrait" if files["portrait"] != picture else "the sound") in said
+    assert not list(Path(server.hub.folder.name).glob("job-*"))
+
+
+def test_a_job_that_fails_says_why(server, speech):
+    """A picture without a face: it is looked for when the job's turn comes."""
+    empty = cv2.imencode(".png", np.full((256, 256, 3), 99, np.uint8))[1].tobytes()
+    answer = server.http.post("/jobs", files={"portrait": empty, "sound": speech.read_bytes()})
     with server.http.stream("GET", answer.headers["Location"] + "/events", timeout=60) as stream:
         told = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: ")]
-    assert told[-1]["state"] == "failed" and "the sound" in told[-1]["message"]
+    assert told[-1]["state"] == "failed" and "no face was found in the portrait" in told[-1]["message"]
     assert server.hub.folder.name not in told[-1]["message"]
 
 

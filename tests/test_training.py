@@ -12,15 +12,17 @@ from conftest import EMBEDDED
 from moda import ModaError
 from moda.motion import emotions
 from moda.motion.explicit import INDEX, LID_APERTURE, LIDS, lip_gap
-from moda.training import config as configs
 from moda.training.clips import Found, best_lag
+from moda.training.config import RunConfig
 from moda.training.dataset import items, stretches
 from moda.training.generator import FlowModule, GeneratorConfig, GeneratorTask
+from moda.training.run import load
 from moda.training.sync import SyncRunConfig
 from moda.training.trainer import Trainer, TrainerConfig
 from moda.training.windows import Clip, Speech, Windows, whole_blinks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+MODEL = json.loads((CONFIGS / "embedded.json").read_text())["model"]
 TINY = replace(EMBEDDED, width=16, heads=2, depths=(1, 1, 1), audio_hidden=16, audio_width=4)
 
 
@@ -84,9 +86,9 @@ def test_emotions_look_like_what_they_are_called():
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda p: p.name)
 def test_shipped_configs_are_valid(path):
     if json.loads(path.read_text()).get("task") == "sync":
-        assert SyncRunConfig.model_validate_json(path.read_text()).training.steps > 0
+        assert load(SyncRunConfig, path).training.steps > 0
     else:
-        assert configs.load(path).training.steps > 0
+        assert load(RunConfig, path).training.steps > 0
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,15 @@ def test_shipped_configs_are_valid(path):
             r"training\.learning_rate.*finite",
         ),
         ({"training": {"steps": 1, "batch": 1, "learning_rate": 1e-3, "seed": -1}}, r"training\.seed"),
-        ({"model": {}}, "lacks space"),
+        ({"model": {}}, r"c\.json: it lacks model\.space"),
+        ({"training": {"steps": "3", "batch": 1, "learning_rate": 1e-3}}, r"c\.json: training\.steps is '3'"),
+        ({"training": {"steps": True, "batch": 1, "learning_rate": 1e-3}}, r"training\.steps is True"),
+        ({"training": {"steps": 3.0, "batch": 1, "learning_rate": 1e-3}}, r"training\.steps is 3.0"),
+        ({"generator": {"own_lips": "1"}}, r"c\.json: generator\.own_lips is '1'"),
+        ({"model": {**MODEL, "width": "128"}}, r"c\.json: model\.width is '128'"),
+        ({"model": {**MODEL, "overlap": 60}}, r"c\.json: model: .*overlap is 60"),
+        ({"model": {**MODEL, "widht": 3}}, r"c\.json: it has unknown model\.widht"),
+        ({"out": 3}, r"c\.json: out is 3"),
         (None, "no JSON"),
     ],
 )
@@ -108,7 +118,14 @@ def test_wrong_configs_are_errors(tmp_path, change, message):
     path = tmp_path / "c.json"
     path.write_text("{" if change is None else json.dumps({**values, **change}))
     with pytest.raises(ModaError, match=message):
-        configs.load(path)
+        load(RunConfig, path)
+
+
+def test_whole_numbers_are_numbers(tmp_path):
+    path = tmp_path / "c.json"
+    values = json.loads((CONFIGS / "embedded.json").read_text())
+    path.write_text(json.dumps({**values, "training": {"steps": 1, "batch": 1, "learning_rate": 1}}))
+    assert load(RunConfig, path).training.learning_rate == 1.0
 
 
 def trainer(windows: Windows, out: Path, **changes) -> Trainer:

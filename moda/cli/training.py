@@ -79,7 +79,8 @@ def train(
             raise ModaError("--finetune needs -o FOLDER, where the run and its model are written")
         else:
             folder = teach(finetune, output, model, steps, report)
-    print(f"{folder}: use it with --model {folder}")
+    whole = (folder / "config.json").exists()  # a lip-sync expert, for one, is no model to talk with
+    print(f"{folder}: use it with --model {folder}" if whole else folder)
 
 
 def evaluate(

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Landmarks of what must be in the picture to be drawn well, and eye distances that it may lie beyond its edge: a mesh
+# fitted to a cut face goes on where the picture ends, to within some hundredths.
+MOUTH = [61, 291, 0, 17, 13, 14]
+SEEN = {"chin": ([152], 0.03), "eyes": ([33, 133, 159, 145, 362, 263, 386, 374], -0.03)}
+MOUTH_BEYOND = 0.05
 MIN_EYE_DISTANCE = 8.0  # pixels; below, the landmarks say nothing about lips
 
 
@@ -25,9 +30,9 @@ def read_portrait(image: Picture, face: int = 0) -> Source:
     """A picture file, (H, W, 3) uint8 RGB or a PIL image, -> the Source of one face in it.
 
     face: 0 is the largest, 1 the next one, ...
-    A face that cannot be told well (something over the mouth) gives a logged warning.
-    Raises ModaError: no such file, no picture, no face, fewer faces than asked for, a face too small, or one whose
-    features cannot be told.
+    A face that cannot be told well (something over the mouth, chin or eyes beyond the edge) gives a logged warning.
+    Raises ModaError: no such file, no picture, no face, fewer faces than asked for, a face too small, one whose
+    mouth is not all in the picture, or whose features cannot be told.
     """
     from moda.face.landmarks import look_for_faces
     from moda.media.picture import as_picture
@@ -39,13 +44,45 @@ def read_portrait(image: Picture, face: int = 0) -> Source:
     if not 0 <= face < len(faces):
         raise ModaError(f"{name} shows {len(faces)} face(s), so face {face} is not there; they count from 0")
     found = faces[face]
+    cut = _is_cut(found.landmarks, pixels, name)
     if not found.trusted:
         raise ModaError(
             f"the face in {name} cannot be read: its features are hidden or turned away; give another picture"
         )
-    if found.covered:
+    if found.covered and not cut:
         log.warning("the mouth in %s seems to be covered; what is over it will move as lips do", name)
     return source_of(pixels, found.landmarks, name)
+
+
+def _is_cut(landmarks: np.ndarray, image: np.ndarray, name: str) -> bool:
+    """Whether the picture's edge cuts the chin or the eyes of (478, 3) pixels, which gives a logged warning.
+
+    Errors: ModaError if it cuts the mouth.
+    """
+    from moda.face.landmarks import eyes_apart
+
+    unit = eyes_apart(landmarks)
+    if edge := _edge(landmarks[MOUTH], image, MOUTH_BEYOND * unit):
+        raise ModaError(
+            f"the mouth in {name} is cut by the picture's {edge} edge; give a picture with the whole face"
+        )
+    cut = False
+    for part, (points, beyond) in SEEN.items():
+        if edge := _edge(landmarks[points], image, beyond * unit):
+            cut = True
+            are = "are" if part == "eyes" else "is"
+            log.warning("the %s in %s %s cut by the picture's %s edge, and moves little; a picture with the whole "
+                        "face is drawn better", part, name, are, edge)  # fmt: skip
+    return cut
+
+
+def _edge(points: np.ndarray, image: np.ndarray, beyond: float) -> str | None:
+    """The picture's edge that points (N, 3) lie beyond by more than so many pixels, the furthest."""
+    (left, upper), (right, lower) = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    height, width = image.shape[:2]
+    out = {"left": -left, "upper": -upper, "right": right - width, "lower": lower - height}
+    edge = max(out, key=lambda name: out[name])
+    return edge if out[edge] > beyond else None
 
 
 def half_turned(source: Source) -> Source:

@@ -13,7 +13,8 @@ import json
 import mimetypes
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,9 +169,12 @@ def save_signed(
     chain, key = signing.load()
     import c2pa
 
-    with tempfile.TemporaryDirectory(prefix=".moda-", dir=path.parent) as folder:
-        plain = Path(folder) / f"plain{path.suffix}"
-        save(plain)
+    with _folder_beside(path) as folder:
+        plain = folder / f"plain{path.suffix}"
+        try:
+            save(plain)
+        except ModaError as error:  # a full disk, most often: of the file that was asked for
+            raise ModaError(str(error).replace(str(plain), str(path))) from error
         with whole(path) as part:
             try:
                 builder = c2pa.Builder(_statement(path, inputs, made))
@@ -186,6 +190,16 @@ def save_signed(
             if problems:
                 raise ModaError(f"{path} was signed, but does not verify: {', '.join(problems)}")
     return path
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".moda-", dir=path.parent)
+    except OSError as error:
+        raise ModaError(f"cannot write {path}: {why(error)}") from error
+    with folder as name:
+        yield Path(name)
 
 
 def check_signable(path: Path) -> None:

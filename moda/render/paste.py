@@ -37,6 +37,18 @@ class Crop:
         """Pixels of the square a pixel of the picture."""
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2]))))
 
+    @property
+    def whole(self) -> tuple[int, int, int] | None:
+        """Left, top and side of an upright square that lies on whole pixels of the picture; None for any other."""
+        k = self.matrix[0, 0]
+        left, top = 0.5 - (self.matrix[:, 2] + 0.5) / k
+        numbers = np.array([left, top, self.size / k])
+        near = np.round(numbers)
+        upright = k > 0 and np.allclose(self.matrix[:, :2], [[k, 0], [0, k]], rtol=0, atol=1e-9)
+        if not upright or np.abs(numbers - near).max() > 1e-4:
+            return None
+        return int(near[0]), int(near[1]), int(near[2])
+
     def points(self, xy: np.ndarray) -> np.ndarray:
         """(..., 2) pixels of the picture -> of the square."""
         return xy @ self.matrix[:, :2].T + self.matrix[:, 2]
@@ -70,12 +82,16 @@ def for_players(source: Source, most: int = MAX_SIDE) -> Source:
 
 def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
     """warpAffine that shrinks without aliasing and enlarges smoothly."""
-    k = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-    if k < 1:
-        # Each output pixel sees 1 / k input ones: blur by what is lost first.
-        sigma = 0.5 * np.sqrt(1 / k**2 - 1)
-        image = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
+    image = _softened(image, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
     return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border)
+
+
+def _softened(image: np.ndarray, k: float) -> np.ndarray:
+    """Before it is made k times as large: each new pixel of a smaller picture sees 1 / k old ones, what is lost is blurred."""
+    if k >= 1:
+        return image
+    sigma = 0.5 * np.sqrt(1 / k**2 - 1)
+    return cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
 
 
 class Paster:
@@ -92,6 +108,11 @@ class Paster:
         corners = np.array([[x, y] for x in ends for y in ends]) @ back[:, :2].T + back[:, 2]
         x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int), 0, [width, height])
         x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1, 0, [width, height])
+        self._whole = crop.whole
+        if self._whole:  # an upright square ends with its last pixel
+            left, top, side = self._whole
+            x0, y0 = np.clip([left, top], 0, [width, height])
+            x1, y1 = np.clip([left + side, top + side], 0, [width, height])
         self._box = slice(y0, y1), slice(x0, x1)
         self._size = (int(x1 - x0), int(y1 - y0))
         self._matrix = back - [[0, 0, x0], [0, 0, y0]]
@@ -118,16 +139,26 @@ class Paster:
         self._mask = (self._mask * share[self._box][..., None]).astype(np.float32)
         self._under = self.image[self._box] * (1 - self._mask)
 
+    def _part(self, frame: np.ndarray) -> np.ndarray:
+        """What a frame is in the picture's own pixels."""
+        if self._whole is None:
+            return _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE)
+        left, top, side = self._whole
+        rows, columns = self._box
+        frame = _softened(frame, side / len(frame))
+        part = cv2.resize(frame, (side, side), interpolation=cv2.INTER_CUBIC)
+        return part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
     def onto(self, frame: np.ndarray, picture: np.ndarray) -> None:
         """As `paste`, into another picture of the same size, in place."""
-        part = _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE).astype(np.float32)
+        part = self._part(frame).astype(np.float32)
         under = picture[self._box]
         picture[self._box] = (under + self._mask * (part - under) + 0.5).astype(np.uint8)
 
     def paste(self, frame: np.ndarray) -> np.ndarray:
         """(size, size, 3) uint8 -> (H, W, 3) uint8."""
         out = self.image.copy()
-        part = _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE)
+        part = self._part(frame)
         out[self._box] = cv2.add(
             cv2.multiply(self._mask, part, dtype=cv2.CV_32F), self._under, dtype=cv2.CV_8U
         )

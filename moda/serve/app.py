@@ -107,7 +107,7 @@ def build(hub: Hub) -> Starlette:
                 if len(files[name]) > most:
                     raise Refused(413, f"the file {name} may have {most // 1_000_000} MB at most")
             options = job_options({name: value for name, value in form.items() if isinstance(value, str)})
-        job = jobs.new(files["portrait"], files["sound"], options)
+        job = await jobs.new(files["portrait"], files["sound"], options)
         return JSONResponse(job.told(), 202, {"Location": f"/jobs/{job.id}"})
 
     def job_options(values: dict) -> dict:

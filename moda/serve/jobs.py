@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 MAX_JOBS = 32  # that wait or are kept
 KEEP_SECONDS = 3600.0  # after which a job and its files are deleted
 
+FILES = ("portrait", "sound")
+
+
+def _named(message: str, paths: list[Path]) -> str:
+    """What is said of the server's files, of what was sent."""
+    for path in paths:
+        message = message.replace(str(path), f"the {path.name} sent")
+    return message
+
 
 @dataclass
 class Job:
@@ -63,23 +72,36 @@ class Jobs:
     def start(self) -> None:
         self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._sweep())]
 
-    def new(self, portrait: bytes, sound: bytes, options: dict) -> Job:
-        """Errors: Refused where too many wait."""
-        if sum(job.state in ("waiting", "running") for job in self.jobs.values()) >= MAX_JOBS:
-            raise Refused(503, f"{MAX_JOBS} videos are waiting already; try again later")
-        over = [old for old in self.jobs.values() if old.state in ("done", "failed")]
-        for old in over[: max(0, len(self.jobs) - MAX_JOBS + 1)]:
-            self.delete(old.id)
+    async def new(self, portrait: bytes, sound: bytes, options: dict) -> Job:
+        """Errors: Refused where too many wait, and for files that cannot be read."""
+        self._check_room()
         key = secrets.token_hex(16)
         folder = Path(self.hub.folder.name) / f"job-{key}"
         folder.mkdir()
-        (folder / "portrait").write_bytes(portrait)
-        (folder / "sound").write_bytes(sound)
+        paths = [folder / name for name in FILES]
+        try:
+            for path, content in zip(paths, (portrait, sound)):
+                path.write_bytes(content)
+            check = "moda.serve.worker:check_files"
+            await self.hub.in_pool(self.hub.uploads, self.hub.reader.call, check, *map(str, paths))
+            self._check_room()  # others may have come meanwhile
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, ModaError):
+                raise Refused(422, _named(str(error), paths)) from error
+            raise
+        over = [old for old in self.jobs.values() if old.state in ("done", "failed")]
+        for old in over[: max(0, len(self.jobs) - MAX_JOBS + 1)]:
+            self.delete(old.id)
         job = Job(key, folder, options)
         self.jobs[key] = job
         self.hub.counted["jobs"] += 1
         self._waiting.put_nowait(job)
         return job
+
+    def _check_room(self) -> None:
+        if sum(job.state in ("waiting", "running") for job in self.jobs.values()) >= MAX_JOBS:
+            raise Refused(503, f"{MAX_JOBS} videos are waiting already; try again later")
 
     def get(self, key: str) -> Job:
         """Errors: Refused for an unknown id."""
@@ -121,22 +143,20 @@ class Jobs:
                 loop.call_soon_threadsafe(lambda: job.change(progress=part))
 
             head = self.hub.head
-            paths = [str(job.folder / name) for name in ("portrait", "sound")]
+            paths = [job.folder / name for name in FILES]
             try:
                 await asyncio.to_thread(
-                    self._worker.call, "moda.serve.worker:generate", str(head.folder), head.device, *paths,
-                    str(job.video), job.options, progress=report,
+                    self._worker.call, "moda.serve.worker:generate", str(head.folder), head.device,
+                    *map(str, paths), str(job.video), job.options, progress=report,
                 )  # fmt: skip
                 await asyncio.sleep(0)
                 job.change(state="done", progress=1.0)
             except Exception as error:  # whatever it was, the next job is waiting
                 message = str(error) if isinstance(error, ModaError) else "a fault of the server's own"
-                for path, name in zip(paths, ("the portrait", "the sound")):
-                    message = message.replace(path, name)
                 if job.state == "running":
-                    job.change(state="failed", message=message)
+                    job.change(state="failed", message=_named(message, paths))
             for path in paths:  # they are not needed any more
-                Path(path).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
 
     async def _sweep(self) -> None:
         while True:

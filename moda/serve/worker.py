@@ -108,6 +108,15 @@ def read_picture(path: str) -> Any:
     return read_picture(path)
 
 
+def check_files(portrait: str, sound: str) -> None:
+    """Whether a picture and the beginning of a sound can be read. Errors: ModaError."""
+    from moda.audio.decode import iter_audio
+    from moda.media.picture import read_picture
+
+    read_picture(portrait)
+    next(iter_audio(sound))
+
+
 _HEADS: dict[tuple[str, str], Any] = {}
 
 

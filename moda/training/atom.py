@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +28,7 @@ from moda.motion.landmarks68 import INNER_LOWER, INNER_UPPER, LANDMARK_OF, centi
 from moda.render.mesh.basis import basis
 from moda.training.dataset import SOUND, best_lag
 from moda.training.faces import Face, faces, videos_in
-from moda.training.trainer import TrainerConfig
+from moda.training.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +36,10 @@ SPEECH_CUT = 30.0  # seconds of one sound file that are used
 MAX_LAG = 4  # frames by which a picture may be off its sound
 
 
-class AtomRunConfig(BaseModel):
-    """Paths are relative to the config file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class AtomRunConfig(Run):
+    """AToM's run. Paths are relative to the config file."""
 
     task: Literal["atom"]
-    out: Path = Field(description="folder of the run: checkpoint, losses, model/")
     cache: Path = Field(description="folder of what was read from the data; runs may share it")
     data: list[Path] = Field(min_length=1, description="folders of videos with speech")
     hold_out: list[str] = Field([], description="videos whose names begin so are for validation instead")
@@ -54,12 +51,7 @@ class AtomRunConfig(BaseModel):
     )
     teacher: str = Field("embedded", description="the model that makes motion for speech alone")
     speech_part: float = Field(0.5, ge=0, le=1, description="of the examples, speech alone; 0 without any")
-    model: dict = Field(description="see moda.generator.atom.config.AtomConfig")
-    training: TrainerConfig
-
-    @property
-    def network(self) -> AtomConfig:
-        return AtomConfig.from_dict(self.model)
+    model: AtomConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +142,8 @@ def examples_of(
             found = _of_face(face, waves[face.name], encoder) if face.name in waves else None
             if found:
                 made.append(found)
+        if not made:
+            raise ModaError(f"no filmed speech was found in {', '.join(map(str, config.data))}")
         if config.speech:
             from moda.pipeline import TalkingHead
 
@@ -204,7 +198,7 @@ class AtomTask:
         self, config: AtomRunConfig, encoder: Any, known: list[Example], held: list[Example]
     ) -> None:
         self.config, self.encoder = config, encoder
-        c = self.network = config.network
+        c = self.network = config.model
         if encoder.width != c.audio_width or c.audio_tokens != 1:
             raise ModaError(
                 f"AToM's config wants {c.audio_tokens} features of {c.audio_width} a frame, but the encoder gives one of "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from moda.constants import FPS
+from moda.errors import ModaError
 from moda.media.files import whole
 from moda.motion import Motion
 
@@ -34,6 +36,14 @@ class Item:
 
     @classmethod
     def load(cls, path: Path) -> Item:
+        """Errors: ModaError for a file that `moda data prepare` did not write."""
+        try:
+            return cls._read(path)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise ModaError(f"{path} is no clip that `moda data prepare` wrote; remove it") from error
+
+    @classmethod
+    def _read(cls, path: Path) -> Item:
         with np.load(path, allow_pickle=False) as file:
             wave = file["wave"].astype(np.float32) / 32768
             closed = file["closed"] if "closed" in file else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
@@ -52,6 +53,9 @@ def prepare(
     people: file's name -> person; a file without one is a person of its own, named after the file.
     Errors: ModaError if there are none, or none could be used.
     """
+    for given in videos:
+        if not given.exists():
+            raise ModaError(f"there is no video, sound or folder {given}")
     paths = sorted(
         {p for v in videos if v.is_dir() for p in v.rglob("*") if p.suffix.lower() in VIDEO or beside(p)}
         | {v for v in videos if not v.is_dir() and v.suffix.lower() in VIDEO | SOUND}
@@ -59,11 +63,24 @@ def prepare(
     if not paths:
         names = ", ".join(map(str, videos))
         raise ModaError(f"there is no video in {names}, and no sound beside which its lips are told")
+    named: dict[str, Path] = {}
+    for path in paths:
+        if named.setdefault(path.name, path) != path:
+            raise ModaError(
+                f"{named[path.name]} and {path} have one name, by which clips are kept; rename one"
+            )
+    if strangers := sorted(set(people or {}) - set(named)):
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        log.warning("the table of people names %s%s, not among these files", strangers[0], more)
+    new = not out.exists()
     try:
         (out / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModaError(f"the dataset cannot be written to {out}: {why(error)}") from error
     done = _read_list(out)
+    kept = {f.video for f in done if f.clip}
+    # What was refused as a whole is looked at again: what was missing may be there now.
+    done = [f for f in done if f.video in kept or f.video not in named]
     todo = [p for p in paths if p.name not in {f.video for f in done}]
     person_of = people or {}
     jobs = [(path, out, person_of.get(path.name, path.stem)) for path in todo]
@@ -75,6 +92,8 @@ def prepare(
                 progress(count / len(todo))
     _write_list(out, done)
     if not any(f.clip for f in done):
+        if new:
+            shutil.rmtree(out, ignore_errors=True)
         raise ModaError(f"none of the {len(paths)} files could be used: {done[0].reason}")
     return done
 

@@ -31,7 +31,7 @@ SHORTEST = 48  # frames of the live scheme's windows; whole ones are config.segm
 class GeneratorConfig(BaseModel):
     """What the generator's training is besides the trainer's numbers."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     real_part: float = Field(
         0.5, ge=0, le=1, description="part of the windows that come from clips as they are"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,20 +31,15 @@ from moda.evaluation.sync import (
 from moda.generator.statistics import EPSILON, Statistics
 from moda.motion import Motion
 from moda.training.dataset import items
-from moda.training.trainer import TrainerConfig
+from moda.training.run import Run
 
 FURTHER = 3  # frames that two windows of a clip are apart at least
 
 
-class SyncRunConfig(BaseModel):
-    """A lip-sync expert's run. Paths are relative to the config file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class SyncRunConfig(Run):
+    """A lip-sync expert's run; in its model/ lie sync.json and sync.safetensors."""
 
     task: Literal["sync"]
-    out: Path = Field(
-        description="folder of the run: checkpoint, losses, model/ (sync.json, sync.safetensors)"
-    )
     data: list[Path] = Field(min_length=1, description="datasets, as `moda data prepare` writes them")
     encoder: Path | None = Field(None, description="folder of the speech encoder; none: the embedded one")
     hold_out: list[str] = Field([], description="people to validate with instead")
@@ -56,7 +51,6 @@ class SyncRunConfig(BaseModel):
     sound_noise: float = Field(
         0.3, ge=0, description="deviation of noise on the sound, which has about 1 itself"
     )
-    training: TrainerConfig
 
 
 class Pair:
@@ -189,5 +183,9 @@ def task_of(run: SyncRunConfig) -> SyncTask:
     folder = run.encoder or EMBEDDED
     encoder = SpeechEncoder.load(folder)
     pairs = pairs_of(run.data, encoder)
+    if strangers := sorted(set(run.hold_out) - (people := {p.person for p in pairs})):
+        raise ModaError(
+            f"hold_out names {', '.join(strangers)}, but the datasets have {', '.join(sorted(people))}"
+        )
     known = [p for p in pairs if p.person not in run.hold_out]
     return SyncTask(run, known, [p for p in pairs if p.person in run.hold_out], encoder, mark_of(folder))

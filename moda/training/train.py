@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from moda.constants import SAMPLE_RATE
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
 from moda.generator.statistics import Statistics
 from moda.media.files import whole
 from moda.training.clips import Item
-from moda.training.config import RunConfig, load
+from moda.training.config import RunConfig
 from moda.training.dataset import SOUND, items
 from moda.training.generator import GeneratorConfig, GeneratorTask
-from moda.training.trainer import Trainer, TrainerConfig, seeded
+from moda.training.run import start
+from moda.training.trainer import TrainerConfig
 from moda.training.windows import Clip, Speech, Windows, make_clip, make_speech, recorded_speech
 
 log = logging.getLogger(__name__)
@@ -31,17 +32,6 @@ log = logging.getLogger(__name__)
 FINETUNE = GeneratorConfig(real_part=1.0, own_lips=1.0, audio_noise=0.2)
 SPEECH_CUT = 30.0  # seconds of one sound file that are used
 ENCODER_FILES = ("encoder.safetensors", "encoder.json")
-
-
-def train(path: str | Path, progress: Callable[[float], None] | None = None) -> Path:
-    """Run, or go on with, the training that a config file describes -> the folder of the finished model.
-
-    Errors: ModaError for a config or data that cannot be used; a checkpoint of another network.
-    """
-    config = load(path)
-    with seeded(config.training.seed):
-        task = task_of(config)
-    return Trainer(task, config.training, config.out, progress).run()
 
 
 def finetune(
@@ -68,14 +58,12 @@ def finetune(
         data=[out / "dataset"],
         encoder=str(resolve(model)),
         initial=model,
-        model=network.to_dict(),
+        model=network,
         generator=FINETUNE,
         training=TrainerConfig(steps=steps, batch=8, learning_rate=2e-4, warmup=50, ema=0.99, save_every=100),
     )
     (out / "config.json").write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    with seeded(config.training.seed):
-        task = task_of(config)
-    return Trainer(task, config.training, out, progress).run()
+    return start(config, task_of, f"fine-tuning {model}", progress)
 
 
 def task_of(config: RunConfig) -> GeneratorTask:
@@ -85,46 +73,50 @@ def task_of(config: RunConfig) -> GeneratorTask:
 
     # A copy of the encoder belongs to the run: generator and encoder stay together whatever becomes of the original.
     folder = config.out / "encoder"
+    source = EMBEDDED if config.encoder == "embedded" else Path(config.encoder)
     if not all((folder / name).exists() for name in ENCODER_FILES):
-        folder.mkdir(parents=True, exist_ok=True)
-        source = EMBEDDED if config.encoder == "embedded" else Path(config.encoder)
+        _folder(folder)
         for name in ENCODER_FILES:
             if not (source / name).exists():
                 raise ModaError(f"there is no speech encoder in {source}: it has no {name}")
-            shutil.copyfile(source / name, folder / name)
+            with whole(folder / name) as part:
+                shutil.copyfile(source / name, part)
     encoder = SpeechEncoder.load(folder)
-    if encoder.width != config.network.audio_width:
+    if encoder.width != config.model.audio_width:
         raise ModaError(
-            f"audio_width is {config.network.audio_width}, but the encoder in {folder} gives {encoder.width}"
+            f"model.audio_width is {config.model.audio_width}, but the encoder in {source} gives {encoder.width}"
         )
+    initial = generator_of(config.initial) if config.initial else None
+    people = {item.person for item in items(config.data) if not item.lips_only}
+    if strangers := sorted(set(config.hold_out) - people):
+        raise ModaError(
+            f"hold_out names {', '.join(strangers)}, but the datasets have {', '.join(sorted(people))}"
+        )
+    if people <= set(config.hold_out):
+        left = "all its people are in hold_out" if people else "there is none of a face"
+        raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}: {left}")
+    sounds = [
+        (voice, path)
+        for voice, folders in ((True, config.speech), (False, config.noise))
+        for folder in folders
+        for path in _sounds(folder, config.speech_files)
+    ]
     cache = Cache(config.out / "cache", folder / ENCODER_FILES[0])
     own_lips = config.generator.own_lips
     clips: list[Clip] = []
     told: list[Speech] = []
+    silent: list[Speech] = []
     for item in items(config.data):
         key = f"{item.path.resolve()} {own_lips}"
         if not item.lips_only:
             clips.append(cache.get(Clip, key, partial(_clip, item, encoder, own_lips)))
         elif item.person not in config.hold_out:
             told.append(cache.get(Speech, key, partial(_told, item, encoder)))
-    speech, silent = (
-        [
-            cache.get(Speech, f"{p.resolve()} {voice}", partial(_speech, p, encoder, voice))
-            for folder in folders
-            for p in _sounds(folder, config.speech_files)
-        ]
-        for voice, folders in ((True, config.speech), (False, config.noise))
-    )
-    people = {clip.person for clip in clips}
-    if strangers := sorted(set(config.hold_out) - people):
-        raise ModaError(
-            f"hold_out names {', '.join(strangers)}, but the datasets have {', '.join(sorted(people))}"
-        )
+    for voice, path in sounds:
+        made = cache.get(Speech, f"{path.resolve()} {voice}", partial(_speech, path, encoder, voice))
+        (told if voice else silent).append(made)
     known = [clip for clip in clips if clip.person not in config.hold_out]
-    if not known:
-        raise ModaError(f"no clip to train on was found in {', '.join(map(str, config.data))}")
-    windows = Windows(known, [*told, *speech], silent, config.network, config.generator.real_part)
-    initial = generator_of(config.initial) if config.initial else None
+    windows = Windows(known, told, silent, config.model, config.generator.real_part)
     held = [clip for clip in clips if clip.person in config.hold_out]
     expert = None
     if config.generator.sync_weight:
@@ -171,11 +163,18 @@ def _sounds(folder: Path, most: int) -> list[Path]:
     return found[:: max(1, -(-len(found) // most))] if most else found
 
 
+def _folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModaError(f"the run cannot be written to {folder}: {why(error)}") from error
+
+
 class Cache:
     """What was computed once for an encoder, a small file each."""
 
     def __init__(self, folder: Path, weights: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        _folder(folder)
         self.folder, self.mark = folder, hashlib.sha256(weights.read_bytes()).hexdigest()
 
     def get(self, kind: type, key: str, make: Callable[[], Any]) -> Any:

@@ -23,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from moda.errors import ModaError
+from moda.errors import ModaError, why
 from moda.media.files import whole
 from moda.training.adan import Adan
 
@@ -84,17 +84,28 @@ class Trainer:
     """One run in the folder `out`: checkpoint.pt, loss.jsonl (a line each 50 steps and for each validation), model/."""
 
     def __init__(
-        self, task: Task, config: TrainerConfig, out: Path, progress: Callable[[float], None] | None = None
+        self,
+        task: Task,
+        config: TrainerConfig,
+        out: Path,
+        progress: Callable[[float], None] | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
-        """Errors: ModaError without accelerate, or for a checkpoint of another network."""
+        """settings: the whole run's, kept in the checkpoint; `before`: those of the checkpoint that is gone on from.
+
+        Errors: ModaError without accelerate, or for a checkpoint of another network."""
         try:
             from accelerate import Accelerator
         except ImportError as error:
             raise ModaError('training needs accelerate: pip install "moda-talkinghead[train]"') from error
         torch.set_num_threads(config.threads)
         self.task, self.config, self.out = task, config, out
+        self.settings, self.before = settings or {}, {}
         self.progress = progress or (lambda part: None)
-        out.mkdir(parents=True, exist_ok=True)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModaError(f"the run cannot be written to {out}: {why(error)}") from error
         cpu = not torch.cuda.is_available()
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=cpu)
         parameters = task.module.parameters()
@@ -112,8 +123,7 @@ class Trainer:
         if state:
             self.mean.load_state_dict(state["mean"])
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
-            log.info("going on from step %d", self.step)
+            self.step, self.before = state["step"], json.loads(state["settings"])
 
     def run(self) -> Path:
         """Train to the end -> the folder of the finished model."""
@@ -196,7 +206,9 @@ class Trainer:
     def _validate(self) -> None:
         if self.accelerator.is_main_process:
             with torch.no_grad():
-                self._log({f"valid_{k}": v for k, v in self.task.validate(self.mean).items()})
+                found = self.task.validate(self.mean)
+            if found:  # nobody held out: nothing to say
+                self._log({f"valid_{k}": v for k, v in found.items()})
         self.accelerator.wait_for_everyone()
 
     def _log(self, values: dict[str, float]) -> None:
@@ -219,6 +231,7 @@ class Trainer:
                 "module": self.accelerator.unwrap_model(self.module).state_dict(),
                 "mean": self.mean.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "settings": json.dumps(self.settings),
             }
             with whole(self.checkpoint) as part:
                 torch.save(state, part)
@@ -229,7 +242,8 @@ class Trainer:
             return None
         try:
             state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-            complete = set(state) == {"step", "module", "mean", "optimizer"}
+            state.setdefault("settings", "{}")  # checkpoints from before they were kept
+            complete = set(state) == {"step", "module", "mean", "optimizer", "settings"}
         except Exception as error:  # a damaged file raises whatever its parts do
             raise ModaError(f"{self.checkpoint} cannot be read; remove it to begin anew") from error
         if not complete:

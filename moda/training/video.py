@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,31 +27,23 @@ from moda.render.triplane.region import hide
 from moda.render.triplane.unet import PlaneUNet
 from moda.training.discriminators import Discriminators, discriminator_loss, generator_loss, multi_scale
 from moda.training.faces import Face, faces, videos_in
-from moda.training.trainer import TrainerConfig
+from moda.training.run import Run
 
 JITTER = 0.15  # of brightness, contrast and each color
 
 
-class VideoRunConfig(BaseModel):
-    """A run of one of MToV's networks. Paths are relative to the config file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class VideoRunConfig(Run):
+    """A run of one of MToV's networks, with samples in its folder. Paths are relative to the config file."""
 
     task: Literal["autoencoder", "dots", "unet"]
-    out: Path = Field(description="folder of the run: checkpoint, losses, samples, model/")
     cache: Path = Field(description="folder of what was cut from the videos; runs may share it")
     data: list[Path] = Field(min_length=1, description="folders of videos")
     hold_out: list[str] = Field([], description="videos whose names begin so are for validation instead")
-    model: dict = Field(description="see moda.render.triplane.config.VideoConfig")
+    model: VideoConfig
     initial: Path | None = Field(None, description="dots: the clips' autoencoder to start from, a folder")
     autoencoders: Path | None = Field(None, description="unet: the folder with both")
     perceptual: Path | None = Field(None, description="VGG16's weights, see moda.training.perceptual")
     adversarial: bool = Field(False, description="train discriminators along")
-    training: TrainerConfig
-
-    @property
-    def network(self) -> VideoConfig:
-        return VideoConfig.from_dict(self.model)
 
 
 def tensor(pictures: np.ndarray) -> Tensor:
@@ -157,9 +149,9 @@ class AutoencoderTask:
         """Of clips and clips with their mouths hidden, or (task dots) of landmarks."""
         self.clips, self.held, self.config = clips, held, config
         self.kinds = ("dots",) if config.task == "dots" else ("x", "x", "x", "masked")
-        network = TriplaneAutoencoder(config.network.triplane)
+        network = TriplaneAutoencoder(config.model.triplane)
         if config.initial:
-            network = read_autoencoder(config.initial / RGB, config.network.triplane)
+            network = read_autoencoder(config.initial / RGB, config.model.triplane)
         if config.task == "dots":  # as published: its decoder's layers stay, it is not used later
             network.decoder.requires_grad_(False)
         self.module = AutoencoderModule(network, config, self.kinds)
@@ -226,18 +218,18 @@ class UNetTask:
         if config.autoencoders is None:
             raise ModaError("the UNet's training config lacks autoencoders: the folder with both")
         self.clips, self.held, self.config = clips, held, config
-        triplane = config.network.triplane
+        triplane = config.model.triplane
         rgb = read_autoencoder(config.autoencoders / RGB, triplane)
         dots = read_autoencoder(config.autoencoders / DOTS, triplane, decoder=False)
-        self.module = UNetModule(config.network, rgb, dots)
-        self.times = int(len(self.module.schedule) * config.network.start_part)
+        self.module = UNetModule(config.model, rgb, dots)
+        self.times = int(len(self.module.schedule) * config.model.start_part)
 
     def example(self, random: np.random.Generator) -> dict[str, Tensor]:
         return self.clips.random(random)
 
     def collate(self, examples: list[dict[str, Tensor]], random: torch.Generator) -> dict[str, Tensor]:
         batch = {k: torch.stack([e[k] for e in examples]) for k in examples[0]}
-        c = self.config.network
+        c = self.config.model
         shape = (len(examples), c.triplane.latent, c.triplane.length)
         batch["t"] = torch.randint(self.times, (len(examples),), generator=random)
         return batch | {"noise": torch.randn(shape, generator=random)}
@@ -250,7 +242,7 @@ class UNetTask:
         rgb, _ = module._frozen
         network = module.network.eval()
         x, conditions = module.latents(batch)
-        sampler = Sampler(network, self.config.network)
+        sampler = Sampler(network, self.config.model)
         start = rgb.encode_still(batch["reference"])
         made = torch.cat([sampler(c[None], s[None], seed=0) for c, s in zip(conditions, start)])
         seen = rgb.decode(made)
@@ -282,7 +274,7 @@ def sheet(path: Path, rows: list[Tensor]) -> None:
 
 def task_of(config: VideoRunConfig, progress: Callable[[float], None] | None = None) -> Any:
     """The run's data and network."""
-    network = config.network
+    network = config.model
     kept = faces(videos_in(config.data), config.cache, network.region, network.triplane.size, progress)
     out_of = tuple(config.hold_out)
     held = [face for face in kept if out_of and face.name.startswith(out_of)]

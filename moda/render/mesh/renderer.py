@@ -47,7 +47,10 @@ def upside_down(source: Source) -> bool:
 
 
 def framing(source: Source, size: int) -> Crop:
-    """The square of head and shoulders, moved and a little narrowed to lie within the picture where it can."""
+    """The square of head and shoulders, moved and a little narrowed to lie within the picture where it can.
+
+    Where the picture is the smaller one, it lies within the square: what is beyond its edge is made up, and kept narrow.
+    """
     if upside_down(source):
         matrix = framing(half_turned(source), size).matrix.copy()
         last = np.array(source.image.shape[1::-1]) - 1.0
@@ -55,10 +58,11 @@ def framing(source: Source, size: int) -> Crop:
         return Crop(matrix, size)
     height, width = source.image.shape[:2]
     side = SIDE * source.pose.scale
-    side = min(side, max(min(height, width), TIGHTEST * source.pose.scale))
-    corner = source.pose.center[:2] - [0.5 * side, EYE_LINE * side]
+    # Whole pixels, in which it is pasted back many times as fast.
+    side = max(1, round(min(side, max(min(height, width), TIGHTEST * source.pose.scale))))
+    corner = np.round(source.pose.center[:2] - [0.5 * side, EYE_LINE * side])
     room = np.array([width, height]) - side
-    corner = np.where(room >= 0, np.clip(corner, 0, np.maximum(room, 0)), corner)
+    corner = np.clip(corner, np.minimum(room, 0), np.maximum(room, 0))
     return Crop.square(float(corner[0]), float(corner[1]), side, size)
 
 
