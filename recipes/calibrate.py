@@ -16,16 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from moda.audio import speech
 from moda.audio.mel import LogMel
-from moda.audio.speech import Calibration, SpeechEncoder
+from moda.audio.speech import BILABIAL, Calibration, SpeechEncoder
 from moda.audio.speech_net import SpeechConfig, SpeechNet
 from recipes.encoder import run
 from recipes.lips import NEVER, Ridge, Take, amplitudes, gap, leave_out, load_people, score, width
 
 DIRECTIONS = 64  # of the features
 KNOTS = np.linspace(0, 1, 21)
-STRENGTH = 100.0
-CLOSING, VOICE = (0.15, 0.4), (-1.5, 1.0)
+STRENGTH = 300.0
+CLOSING, VOICE = (0.12, 0.2), (-1.25, 1.25)
 
 
 def load_net(folder: Path) -> SpeechNet:
@@ -57,15 +58,19 @@ def encoder_for(
     scale = amplitudes(takes)
     heard, seen, wide = [], [], []
     for person in people:
-        pairs = [t.pairs(told[t.name]) for t in takes if t.person == person]
+        mine_of = [t for t in takes if t.person == person]
+        pairs = [t.pairs(told[t.name]) for t in mine_of]
         mine = np.concatenate([gap(a) for a, _ in pairs])
         real = np.concatenate([gap(b) for _, b in pairs]) * scale[person]
+        # What p, b, m and silence close is not closed by the map once more.
+        shut = np.concatenate([t.pairs(_shut(net, hidden[t.name], told[t.name]))[0] for t in mine_of])
+        mine, real = mine[~shut], np.sort(real)[shut.sum() :]
         heard.append(np.quantile(mine, KNOTS))
         seen.append(np.quantile(np.maximum(real, 0), KNOTS))
         spreads = [(width(a).std(), width(b).std() * scale[person]) for a, b in pairs]
         wide.append(np.mean([s[1] for s in spreads]) / np.mean([s[0] for s in spreads]))
     knots_from, knots_to = np.mean(heard, axis=0), np.mean(seen, axis=0)
-    knots_from = np.maximum.accumulate(knots_from + 1e-5 * np.arange(len(KNOTS)))
+    knots_from = np.maximum.accumulate(knots_from + 1e-5 * np.arange(len(knots_from)))
     weight, bias = ridge.fit(without)
     everything = np.concatenate([hidden[t.name] @ weight + bias for t in takes if t.person in people])
     mean, deviation = everything.mean(0), everything.std(0) + 1e-4
@@ -99,6 +104,22 @@ def encoder_for(
             np.round(knots_to, 3),
         )
     return SpeechEncoder(told_net, calibration)
+
+
+def _shut(net: SpeechNet, hidden: np.ndarray, lips: np.ndarray) -> np.ndarray:
+    """(T, hidden), lips (T, 33) -> (T,) whether a bilabial or silence brings the lips together."""
+    with torch.no_grad():
+        x = torch.from_numpy(hidden)
+        chance = (
+            net.phones(x)
+            .unflatten(-1, (2, -1))
+            .softmax(-1)[..., list(BILABIAL)]
+            .sum(-1)
+            .amax(-1, keepdim=True)
+        )
+        meeting = speech.met(chance, speech.gap(torch.from_numpy(lips)), CLOSING)[:, 0].numpy()
+        awake = ((net.voice(x)[:, 0].numpy() - VOICE[0]) / (VOICE[1] - VOICE[0])).clip(0, 1)
+    return np.maximum(meeting, 1 - awake) > 0.5
 
 
 def _loudness(takes: list[Take]) -> tuple[float, float]:

@@ -50,7 +50,7 @@ class Calibration:
     lip_mean, lip_scale: (33,) eye distances: the network's lips are (lips - mean) / scale
     lip_gain:     what x and y of the lips are enlarged by about the mean: a mean over people moves less than anyone
     gap_from, gap_to: knots of the map from the told gap to a real one, eye distances
-    closing:      odds of a bilabial sound at which the lips begin to meet and have met
+    closing:      odds of a bilabial sound, weighed by the gap, at which the lips begin to meet and have met
     loud_mean, loud_scale: of the log-mel bands beside
     voice:        logits between which the mouth wakes
     """
@@ -168,17 +168,13 @@ class SpeechEncoder:
         loud = (loud - c.loud_mean) / c.loud_scale
         low, high = c.voice
         awake = ((heard.voice[0] - low) / (high - low)).clamp(0, 1)
-        meeting = self._meeting(heard)
-        lips = self._drawn(heard.lips[0] * self._scale + self._mean, meeting) * awake
+        told = heard.lips[0] * self._scale + self._mean
+        chance = heard.phones[0].softmax(-1)[..., list(BILABIAL)].sum(-1).amax(-1, keepdim=True)
+        meeting = met(chance, gap(told), c.closing)
+        lips = self._drawn(told, meeting) * awake
         directions, states = heard.directions[0, :, : c.directions], (2 * awake - 1, 2 * meeting - 1)
         parts = [directions, loud, *states, heard.jaw[0], (lips - self._mean) / self._scale]
         return torch.cat(parts, dim=-1)[:, None].numpy()
-
-    def _meeting(self, heard: Heard) -> Tensor:
-        """-> (T, 1) how far the lips have to meet, 0..1, for p, b or m in either half of the frame."""
-        chance = heard.phones[0].softmax(-1)[..., list(BILABIAL)].sum(-1).amax(-1, keepdim=True)
-        low, high = self.calibration.closing
-        return ((chance - low) / (high - low)).clamp(0, 1)
 
     def _drawn(self, lips: Tensor, meeting: Tensor) -> Tensor:
         """(T, 33) conditional mean -> the same with a real mouth's amplitude, the inner lips never crossing.
@@ -190,18 +186,30 @@ class SpeechEncoder:
         drawn = (self.calibration.lip_gain - 1) * (lips - self._mean).unflatten(-1, (LIP_POINTS, 3))
         points[..., :2] += drawn[..., :2]
         told = lips.unflatten(-1, (LIP_POINTS, 3))
-        upper, lower = INNER_PAIRS[0]
-        gap = (told[:, lower, 1] - told[:, upper, 1]).numpy()
-        wanted = torch.from_numpy(np.interp(gap, self._gap_from, self._gap_to).astype(np.float32)) * (
-            1 - meeting[:, 0]
-        )
-        now = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(1e-3)
+        middle = gap(lips)[:, 0]
+        wanted = torch.from_numpy(np.interp(middle.numpy(), self._gap_from, self._gap_to).astype(np.float32))
+        opened = (wanted * (1 - meeting[:, 0]) / middle.clamp_min(1e-3)).clamp(max=2)
         for upper, lower in INNER_PAIRS:
-            apart = (points[:, lower, 1] - points[:, upper, 1]).clamp_min(0)
-            change = apart * (wanted / now).clamp(max=2) - (points[:, lower, 1] - points[:, upper, 1])
+            apart = (told[:, lower, 1] - told[:, upper, 1]).clamp_min(0)
+            change = apart * opened - (points[:, lower, 1] - points[:, upper, 1])
             points[:, upper, 1] -= 0.3 * change  # the lower lip and the jaw do most of the way
             points[:, lower, 1] += 0.7 * change
         return points.flatten(1)
+
+
+def gap(lips: Tensor) -> Tensor:
+    """(T, 33) lips -> (T, 1) how far the inner lips' middle is open, eye distances."""
+    upper, lower = (1 + 3 * point for point in INNER_PAIRS[0])
+    return lips[:, lower : lower + 1] - lips[:, upper : upper + 1]
+
+
+def met(chance: Tensor, gap: Tensor, closing: tuple[float, float]) -> Tensor:
+    """How far lips have to meet, 0..1, for these odds (T, 1) of p, b or m in either half of the frame.
+
+    Where the lips are told to be nearly together (gap (T, 1)) lower odds are enough; wide open they have to be higher.
+    """
+    low, high = closing
+    return ((chance * ((0.07 - gap) / 0.1).exp() - low) / (high - low)).clamp(0, 1)
 
 
 class SpeechStream:
