@@ -16,6 +16,7 @@ from moda import ModaError, Motion
 from moda.audio.decode import read_audio
 from moda.training.clips import encoded, store
 from moda.training.runs import train
+from moda.training.train import finetune
 
 SAVE = 20
 STEPS = 160
@@ -84,6 +85,7 @@ def written(folder: Path, **changes) -> Path:
         ({"speech": ["nowhere"]}, "folder .*nowhere does not exist"),
         ({"encoder": "nowhere"}, "no speech encoder in .*nowhere"),
         ({"initial": "nowhere"}, "nowhere"),
+        ({"initial": "embedded"}, "model.width is 16, but initial, embedded, has 128"),
         ({"hold_out": ["Ann"]}, "hold_out names Ann, but the datasets have 1, 2, 3"),
         ({"hold_out": ["1", "2", "3"]}, "all its people are in hold_out"),
         (
@@ -119,6 +121,21 @@ def test_a_run_says_what_becomes_of_it(dataset, tmp_path, caplog):
     train(written(tmp_path, training=GENERATOR["training"] | {"steps": 3, "save_every": 7}))
     (said,) = caplog.messages
     assert "goes on from step 2" in said and "changed" not in said
+    with pytest.raises(ModaError, match="training.optimizer is adan, but .* is of adamw"):
+        train(written(tmp_path, training=GENERATOR["training"] | {"steps": 4, "optimizer": "adan"}))
+
+
+def test_another_person_is_not_mixed_into_a_finetuned_one(dataset, tmp_path):
+    (tmp_path / "b.mp4").touch()
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "dataset.json").write_text('{"clips": [{"video": "a.mp4"}]}')
+    for given, model, message in (
+        (tmp_path / "b.mp4", "embedded", "was taught from a.mp4 before"),
+        (tmp_path, "embedded", "is a folder"),
+        (tmp_path / "b.mp4", "moditalker", "which this task does not train"),
+    ):
+        with pytest.raises(ModaError, match=message):
+            finetune([given], tmp_path, model)
 
 
 @pytest.mark.slow

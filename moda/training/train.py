@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -48,11 +49,19 @@ def finetune(
     """
     from moda.training.dataset import prepare
     from moda.weights import resolve
-    from moda.weights.description import Description
 
-    person = "finetuned"
-    prepare(videos, out / "dataset", people={p.name: person for p in videos})
-    network = Description.read(resolve(model)).generator.config
+    network = generator_of(model).config  # its errors come before the videos are followed
+    for video in videos:
+        if video.is_dir():
+            raise ModaError(f"--finetune takes videos of one person, but {video} is a folder")
+    known = out / "dataset" / "dataset.json"
+    if known.exists():
+        others = {row["video"] for row in json.loads(known.read_text())["clips"]} - {p.name for p in videos}
+        if others:
+            raise ModaError(
+                f"{out} was taught from {', '.join(sorted(others))} before; name another -o folder"
+            )
+    prepare(videos, out / "dataset", people={p.name: "finetuned" for p in videos})
     config = RunConfig(
         out=out,
         data=[out / "dataset"],
@@ -87,6 +96,10 @@ def task_of(config: RunConfig) -> GeneratorTask:
             f"model.audio_width is {config.model.audio_width}, but the encoder in {source} gives {encoder.width}"
         )
     initial = generator_of(config.initial) if config.initial else None
+    for name in ("width", "heads", "mlp_ratio", "depths", "audio_hidden"):
+        if initial and getattr(initial.config, name) != getattr(config.model, name):
+            theirs, ours = getattr(initial.config, name), getattr(config.model, name)
+            raise ModaError(f"model.{name} is {ours}, but initial, {config.initial}, has {theirs}")
     people = {item.person for item in items(config.data) if not item.lips_only}
     if strangers := sorted(set(config.hold_out) - people):
         raise ModaError(

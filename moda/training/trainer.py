@@ -45,8 +45,8 @@ class TrainerConfig(BaseModel):
     ema: float = Field(
         0.998, ge=0, lt=1, description="decay of the running mean of the weights, which is what is kept"
     )
-    seed: NonNegativeInt = Field(0, description="of everything random")
-    threads: PositiveInt = Field(1, description="CPU threads of each process")
+    seed: NonNegativeInt = Field(0, lt=2**63, description="of everything random")
+    threads: PositiveInt = Field(1, le=512, description="CPU threads of each process")
     precision: Literal["no", "bf16", "fp16"] = Field("no", description="mixed precision")
     save_every: PositiveInt = Field(250, description="steps between checkpoints")
     validate_every: PositiveInt = Field(
@@ -213,7 +213,8 @@ class Trainer:
 
     def _log(self, values: dict[str, float]) -> None:
         if self.accelerator.is_main_process:
-            line = {"step": self.step} | {k: float(f"{v:.5g}") for k, v in values.items()}
+            told = {k: float(f"{v:.5g}") for k, v in values.items() if math.isfinite(v)}  # JSON has no NaN
+            line = {"step": self.step} | told
             log.info("%s", "  ".join(f"{k} {v}" for k, v in line.items()))
             with open(self.out / "loss.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -252,6 +253,11 @@ class Trainer:
         if wanted != {k: v.shape for k, v in state["module"].items()}:
             raise ModaError(
                 f"{self.checkpoint} belongs to another network; name another `out` folder, or remove it"
+            )
+        before = json.loads(state["settings"]).get("training", {}).get("optimizer", self.config.optimizer)
+        if before != self.config.optimizer:
+            raise ModaError(
+                f"training.optimizer is {self.config.optimizer}, but {self.checkpoint} is of {before}; name another `out` folder"
             )
         return state
 
