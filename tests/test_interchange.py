@@ -84,7 +84,7 @@ def test_a_face_at_rest_has_no_curves(portrait):
     silence = np.zeros(80_000, np.float32)
     values = curves(join(list(pushed(character.performance(Settings(), Sampling()), [silence]))))
     speaking = [i for i, name in enumerate(CURVES) if name.startswith("jaw") or name == "mouthClose"]
-    assert values[:, speaking].max() < 0.02
+    assert values[:, speaking].max() < 0.05  # a jaw that nobody sees open
 
 
 def test_closing_never_exceeds_opening(spoken):
