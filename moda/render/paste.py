@@ -54,8 +54,8 @@ class Crop:
         return xy @ self.matrix[:, :2].T + self.matrix[:, 2]
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """(H, W, 3) uint8 -> (size, size, 3) uint8; beyond the picture's edge it is mirrored, out of focus."""
-        frame = _warp(image, self.matrix, (self.size, self.size), cv2.BORDER_REFLECT_101)
+        """(H, W, 3) uint8 -> (size, size, 3) uint8; beyond the picture's edge its last pixels go on, out of focus (a mirrored face would have two)."""
+        frame = _warp(image, self.matrix, (self.size, self.size), cv2.BORDER_REPLICATE)
         corners = self.points(np.array([[-0.5, -0.5], [image.shape[1] - 0.5, image.shape[0] - 0.5]]))
         pixels = np.arange(self.size)[:, None]
         beyond = np.maximum(0, np.maximum(corners[0] - pixels, pixels - corners[1]))  # (size, 2) across, down
