@@ -71,7 +71,7 @@ def _is_cut(landmarks: np.ndarray, image: np.ndarray, name: str) -> bool:
         if edge := _edge(landmarks[points], image, beyond * unit):
             cut = True
             are = "are" if part == "eyes" else "is"
-            log.warning("the %s in %s %s cut by the picture's %s edge, and moves little; a picture with the whole "
+            log.warning("the %s in %s %s cut by the picture's %s edge: what is cut is made up; a picture with the whole "
                         "face is drawn better", part, name, are, edge)  # fmt: skip
     return cut
 
