@@ -16,9 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from moda.audio import speech
 from moda.audio.mel import LogMel
-from moda.audio.speech import BILABIAL, Calibration, SpeechEncoder
+from moda.audio.speech import Calibration, SpeechEncoder, met, rise
 from moda.audio.speech_net import SpeechConfig, SpeechNet
 from recipes.encoder import run
 from recipes.lips import NEVER, Ridge, Take, amplitudes, gap, leave_out, load_people, score, width
@@ -70,7 +69,7 @@ def encoder_for(
         spreads = [(width(a).std(), width(b).std() * scale[person]) for a, b in pairs]
         wide.append(np.mean([s[1] for s in spreads]) / np.mean([s[0] for s in spreads]))
     knots_from, knots_to = np.mean(heard, axis=0), np.mean(seen, axis=0)
-    knots_from = np.maximum.accumulate(knots_from + 1e-5 * np.arange(len(knots_from)))
+    knots_from = np.maximum.accumulate(knots_from + 1e-5 * np.arange(len(KNOTS)))
     weight, bias = ridge.fit(without)
     everything = np.concatenate([hidden[t.name] @ weight + bias for t in takes if t.person in people])
     mean, deviation = everything.mean(0), everything.std(0) + 1e-4
@@ -110,16 +109,9 @@ def _shut(net: SpeechNet, hidden: np.ndarray, lips: np.ndarray) -> np.ndarray:
     """(T, hidden), lips (T, 33) -> (T,) whether a bilabial or silence brings the lips together."""
     with torch.no_grad():
         x = torch.from_numpy(hidden)
-        chance = (
-            net.phones(x)
-            .unflatten(-1, (2, -1))
-            .softmax(-1)[..., list(BILABIAL)]
-            .sum(-1)
-            .amax(-1, keepdim=True)
-        )
-        meeting = speech.met(chance, speech.gap(torch.from_numpy(lips)), CLOSING)[:, 0].numpy()
-        awake = ((net.voice(x)[:, 0].numpy() - VOICE[0]) / (VOICE[1] - VOICE[0])).clip(0, 1)
-    return np.maximum(meeting, 1 - awake) > 0.5
+        meeting = met(net.phones(x).unflatten(-1, (2, -1)), torch.from_numpy(lips), CLOSING)
+        asleep = 1 - rise(net.voice(x), VOICE)
+    return (torch.maximum(meeting, asleep) > 0.5)[:, 0].numpy()
 
 
 def _loudness(takes: list[Take]) -> tuple[float, float]:

@@ -128,7 +128,16 @@ def test_a_run_says_what_becomes_of_it(dataset, tmp_path, caplog):
 def test_another_person_is_not_mixed_into_a_finetuned_one(dataset, tmp_path):
     (tmp_path / "b.mp4").touch()
     (tmp_path / "dataset").mkdir()
-    (tmp_path / "dataset" / "dataset.json").write_text('{"clips": [{"video": "a.mp4"}]}')
+    row = {
+        "video": "a.mp4",
+        "start": 0.0,
+        "end": 3.0,
+        "clip": "a.npz",
+        "person": "finetuned",
+        "lag": 0,
+        "r": 0.5,
+    }
+    (tmp_path / "dataset" / "dataset.json").write_text(json.dumps({"clips": [row | {"reason": ""}]}))
     for given, model, message in (
         (tmp_path / "b.mp4", "embedded", "was taught from a.mp4 before"),
         (tmp_path, "embedded", "is a folder"),

@@ -37,6 +37,10 @@ from moda.streams import pushed
 
 LOUD_BANDS = 10  # of the log-mel that stands beside the learned features
 BILABIAL = (1, 2)  # classes of sounds that are made with closed lips: p and b, m
+USUAL_GAP, GAP_SCALE = (
+    0.07,
+    0.1,
+)  # eye distances: where odds of p, b, m count as they are, and how soon otherwise
 # Video frames that go through the network together: as soon as possible; for a file, in a third of the time.
 LIVE, FILED = 4, 32
 EMBEDDED = Path(__file__).parent.parent / "weights" / "embedded"
@@ -166,11 +170,9 @@ class SpeechEncoder:
         c = self.calibration
         loud = mel[0].unflatten(0, (-1, PER_FRAME)).mean(1).unflatten(-1, (LOUD_BANDS, -1)).mean(-1)
         loud = (loud - c.loud_mean) / c.loud_scale
-        low, high = c.voice
-        awake = ((heard.voice[0] - low) / (high - low)).clamp(0, 1)
+        awake = rise(heard.voice[0], c.voice)
         told = heard.lips[0] * self._scale + self._mean
-        chance = heard.phones[0].softmax(-1)[..., list(BILABIAL)].sum(-1).amax(-1, keepdim=True)
-        meeting = met(chance, gap(told), c.closing)
+        meeting = met(heard.phones[0], told, c.closing)
         lips = self._drawn(told, meeting) * awake
         directions, states = heard.directions[0, :, : c.directions], (2 * awake - 1, 2 * meeting - 1)
         parts = [directions, loud, *states, heard.jaw[0], (lips - self._mean) / self._scale]
@@ -203,13 +205,19 @@ def gap(lips: Tensor) -> Tensor:
     return lips[:, lower : lower + 1] - lips[:, upper : upper + 1]
 
 
-def met(chance: Tensor, gap: Tensor, closing: tuple[float, float]) -> Tensor:
-    """How far lips have to meet, 0..1, for these odds (T, 1) of p, b or m in either half of the frame.
+def rise(x: Tensor, ends: tuple[float, float]) -> Tensor:
+    """0 up to the one end, 1 from the other on."""
+    low, high = ends
+    return ((x - low) / (high - low)).clamp(0, 1)
 
-    Where the lips are told to be nearly together (gap (T, 1)) lower odds are enough; wide open they have to be higher.
+
+def met(phones: Tensor, lips: Tensor, closing: tuple[float, float]) -> Tensor:
+    """(T, 2, classes) logits and the told lips (T, 33) -> (T, 1) how far lips have to meet for p, b or m, 0..1.
+
+    Where the lips are told to be nearly together lower odds are enough; wide open they have to be higher.
     """
-    low, high = closing
-    return ((chance * ((0.07 - gap) / 0.1).exp() - low) / (high - low)).clamp(0, 1)
+    chance = phones.softmax(-1)[..., list(BILABIAL)].sum(-1).amax(-1, keepdim=True)
+    return rise(chance * ((USUAL_GAP - gap(lips)) / GAP_SCALE).exp(), closing)
 
 
 class SpeechStream:

@@ -55,7 +55,7 @@ class Crop:
 
     def cut(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 -> (size, size, 3) uint8; beyond the picture's edge its last pixels go on, out of focus (a mirrored face would have two)."""
-        frame = _warp(image, self.matrix, (self.size, self.size), cv2.BORDER_REPLICATE)
+        frame = _warp(image, self.matrix, (self.size, self.size))
         corners = self.points(np.array([[-0.5, -0.5], [image.shape[1] - 0.5, image.shape[0] - 0.5]]))
         pixels = np.arange(self.size)[:, None]
         beyond = np.maximum(0, np.maximum(corners[0] - pixels, pixels - corners[1]))  # (size, 2) across, down
@@ -80,10 +80,10 @@ def for_players(source: Source, most: int = MAX_SIDE) -> Source:
     return small
 
 
-def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: int) -> np.ndarray:
-    """warpAffine that shrinks without aliasing and enlarges smoothly."""
+def _warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """warpAffine that shrinks without aliasing and enlarges smoothly; beyond the edge its last pixels go on."""
     image = _softened(image, float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
-    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=border)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _softened(image: np.ndarray, k: float) -> np.ndarray:
@@ -142,7 +142,7 @@ class Paster:
     def _part(self, frame: np.ndarray) -> np.ndarray:
         """What a frame is in the picture's own pixels."""
         if self._whole is None:
-            return _warp(frame, self._matrix, self._size, cv2.BORDER_REPLICATE)
+            return _warp(frame, self._matrix, self._size)
         left, top, side = self._whole
         rows, columns = self._box
         frame = _softened(frame, side / len(frame))

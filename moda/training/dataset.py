@@ -77,7 +77,7 @@ def prepare(
         (out / "clips").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModaError(f"the dataset cannot be written to {out}: {why(error)}") from error
-    done = _read_list(out)
+    done = read_list(out)
     kept = {f.video for f in done if f.clip}
     # What was refused as a whole is looked at again: what was missing may be there now.
     done = [f for f in done if f.video in kept or f.video not in named]
@@ -110,7 +110,8 @@ class _Here:
         return map(function, jobs)
 
 
-def _read_list(out: Path) -> list[Found]:
+def read_list(out: Path) -> list[Found]:
+    """What a dataset was made of, nothing if there is none yet. Errors: ModaError for a file that is damaged."""
     path = out / "dataset.json"
     if not path.exists():
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Callable
@@ -47,20 +46,15 @@ def finetune(
     The lips become the person's own, the head moves as theirs does. Writes OUT/dataset, OUT/config.json and the run.
     Errors: ModaError for videos that cannot be used, or a model of another space or encoder.
     """
-    from moda.training.dataset import prepare
+    from moda.training.dataset import prepare, read_list
     from moda.weights import resolve
 
     network = generator_of(model).config  # its errors come before the videos are followed
     for video in videos:
         if video.is_dir():
             raise ModaError(f"--finetune takes videos of one person, but {video} is a folder")
-    known = out / "dataset" / "dataset.json"
-    if known.exists():
-        others = {row["video"] for row in json.loads(known.read_text())["clips"]} - {p.name for p in videos}
-        if others:
-            raise ModaError(
-                f"{out} was taught from {', '.join(sorted(others))} before; name another -o folder"
-            )
+    if others := {found.video for found in read_list(out / "dataset")} - {p.name for p in videos}:
+        raise ModaError(f"{out} was taught from {', '.join(sorted(others))} before; name another -o folder")
     prepare(videos, out / "dataset", people={p.name: "finetuned" for p in videos})
     config = RunConfig(
         out=out,
