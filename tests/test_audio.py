@@ -95,6 +95,24 @@ def test_listeners_get_the_files_own_quality(tmp_path, rate, channels, kept):
     assert np.abs(wave).max() <= 1
 
 
+def test_a_rate_that_holds_no_speech_is_an_error(tmp_path):
+    path = tmp_path / "a.wav"
+    path.write_bytes(write_sound(tmp_path / "b.wav", tone(1.0), 16_000).read_bytes())
+    data = bytearray(path.read_bytes())
+    data[24:28] = (100).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(ModaError, match="100 samples a second, in which no speech can be heard; 2000"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("gain, warned", [(1.2, 0), (5.0, 1)])
+def test_sound_beyond_full_scale_is_clipped_with_a_word(tmp_path, caplog, gain, warned):
+    wave = gain * tone(3.0) / np.abs(tone(3.0)).max()
+    sound = open_listening(write_sound(tmp_path / "a.wav", wave, 16_000, codec="pcm_f32le"))
+    assert np.abs(np.concatenate(list(sound.pieces))).max() == 1
+    assert [("louder than full scale" in m) for m in caplog.messages] == [True] * warned
+
+
 # -- log-mel -----------------------------------------------------------------------------------
 
 

@@ -1,12 +1,15 @@
 """The figures of an evaluation, on curves whose answers are known."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moda import ModaError, Motion
-from moda.evaluation import metrics
+from moda.evaluation import judge, metrics
 from moda.evaluation.judge import clips_in, summary
 from moda.evaluation.metrics import blinks, correlation, describe
 from moda.motion.explicit import INDEX, LID_APERTURE, lip_gap
@@ -127,6 +130,18 @@ def test_frames_lie_side_by_side_in_the_page(tmp_path):
     result = {"clips": "<folder>", "seeds": [0], "rows": [], "summary": {}}
     assert "&lt;folder&gt;" in report.page(result) and "<img" not in report.page(result)
     assert report.page(result, {"Ann": sheet}).count("<img src='data:image/jpeg;base64,") == 1
+
+
+def test_what_was_not_measured_is_null_in_json_and_a_dash_in_the_table(tmp_path):
+    row = {"person": "a", "clip": "1", "who": "real"} | dict.fromkeys(judge.COLUMNS, 0.25)
+    rows = [row | {"lag": math.nan}]
+    result = {"seeds": [0], "rows": rows, "summary": {"real": rows[0], "a very long name": rows[0]}}
+    judge.save(result, tmp_path / "a.json")
+    kept = json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)
+    assert kept["rows"][0]["lag"] is None and kept["summary"]["real"]["gap_r"] == 0.25
+    lines = judge.table(result).splitlines()
+    assert len({len(line) for line in lines[:-1]}) == 1 and len(lines[0]) < 80
+    assert lines[3].split() == ["lag", "-", "-"]
 
 
 def test_an_evaluation_weighs_people_alike():

@@ -121,10 +121,11 @@ def test_the_largest_of_many_faces_comes_first(astronaut):
 
 
 def test_a_face_cut_by_the_edge_is_told(astronaut, caplog):
-    """The mouth has to be there; a chin or eyes beyond the edge are told once, as what they are."""
+    """The mouth has to be there; what else is beyond the edge is told in one warning."""
     landmarks = read_portrait(astronaut).landmarks[:, :2].astype(int)
     (_, chin), (right, mouth), (left, _) = landmarks[[152, 61, 291]]
-    below, lid = landmarks[17, 1], landmarks[159, 1]
+    below, lid, brow = landmarks[[17, 159, 151], 1]
+    cheek, corner = landmarks[[234, 33], 0]
     for picture, edge in (
         (astronaut[:mouth], "lower"),
         (astronaut[:, (left + right) // 2 :], "left"),
@@ -134,12 +135,14 @@ def test_a_face_cut_by_the_edge_is_told(astronaut, caplog):
             read_portrait(picture)
     assert not caplog.messages
     for picture, said in (
-        (astronaut[: (chin + below) // 2], "the chin in the picture is cut by the picture's lower edge"),
-        (astronaut[lid:], "the eyes in the picture are cut by the picture's upper edge"),
+        (astronaut[: (chin + below) // 2], "chin"),
+        (astronaut[lid:], "eyes and forehead"),
+        (astronaut[brow:], "forehead"),
+        (astronaut[:, (cheek + corner) // 2 :], "cheek"),
     ):
         read_portrait(picture)
         (message,) = caplog.messages
-        assert said in message and "whole face" in message
+        assert f"the picture's edge cuts the {said} in the picture" in message and "whole face" in message
         caplog.clear()
     read_portrait(astronaut[: chin + 5])
     assert not caplog.messages

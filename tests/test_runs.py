@@ -15,6 +15,7 @@ import torch
 from moda import ModaError, Motion
 from moda.audio.decode import read_audio
 from moda.training.clips import encoded, store
+from moda.training.generator import PARTS
 from moda.training.runs import train
 from moda.training.train import finetune
 
@@ -92,6 +93,9 @@ def written(folder: Path, **changes) -> Path:
             {"model": {**GENERATOR["model"], "audio_width": 7}},
             "model.audio_width is 7, but the encoder .* 110",
         ),
+        ({"model": {**GENERATOR["model"], "identity_dim": 7}}, "model.identity_dim is 7, but .* 63"),
+        ({"data": ["set", "./set"]}, "data names the same dataset twice"),
+        ({"generator": {f"{name}_weight": 0 for name in PARTS}}, "one of .* has to be above 0"),
         ({"training": {"steps": "3"}}, "it lacks training.batch|training.steps is '3'"),
     ],
 )

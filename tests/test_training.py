@@ -158,6 +158,24 @@ def test_a_resumed_run_is_the_same_run(windows, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_losses_of_steps_that_were_lost_are_told_anew(windows, tmp_path, monkeypatch):
+    """Each step once, whatever a run before has left; and half a line is none."""
+
+    def run(steps: int) -> list[int]:
+        trainer(windows, tmp_path, steps=steps).run()
+        lines = (tmp_path / "loss.jsonl").read_text().splitlines()
+        return [
+            step for step, line in ((json.loads(line)["step"], line) for line in lines) if "valid" in line
+        ]
+
+    monkeypatch.setattr(GeneratorTask, "export", lambda self, module, folder: folder)
+    (tmp_path / "loss.jsonl").write_text('{"step": 0, "valid_mouth": 1}\n')
+    assert run(6) == [0, 3, 6]
+    with open(tmp_path / "loss.jsonl", "a") as file:
+        file.write('{"step": 9, "valid_mouth": 1}\n{"step": 9, "valid')
+    assert run(9) == [0, 3, 6, 9]
+
+
 @pytest.mark.parametrize("kind", ["bytes", "cut", "empty", "list"])
 def test_a_broken_checkpoint_is_an_error(windows, tmp_path, kind):
     trainer(windows, tmp_path).save()

@@ -35,6 +35,8 @@ MAX_LEAD = 600.0  # seconds of picture before the sound begins; more is a fault 
 MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 SILENCE = 1e-4  # a track that never gets louder than this has no sound
 SILENCE_LOOK = 60.0  # seconds of a track looked at for that
+MIN_RATE = 2_000  # samples a second; below, no vowel is told from another
+OVERLOAD = 1.5  # lossy codecs pass full scale a little; beyond this a float file was mixed too loud
 
 
 def frames_in(samples: int) -> int:
@@ -56,6 +58,11 @@ def open_sound(path: str | os.PathLike) -> Iterator[tuple[InputContainer, AudioS
         stream = tracks[index]
         if not stream.codec_context or not stream.rate:
             raise ModaError(f"the sound of {path} is of a kind that cannot be decoded")
+        if stream.rate < MIN_RATE:
+            raise ModaError(
+                f"the sound of {path} has {stream.rate} samples a second, in which no speech can be heard; "
+                f"{MIN_RATE} are the least"
+            )
         if stream.channels > MAX_CHANNELS:
             raise ModaError(
                 f"the sound of {path} has {stream.channels} channels; {MAX_CHANNELS} are the most"
@@ -161,10 +168,15 @@ def open_listening(path: str | os.PathLike) -> Sound:
         channels = min(2, stream.channels)
 
     def pieces() -> Iterator[np.ndarray]:
+        loud = False
         with open_sound(path) as (container, stream):
             for wave, names in _decode(container, stream, path, rate):
                 if wave.shape[1] != channels:
                     wave = wave.mean(axis=1, keepdims=True) if channels == 1 else to_stereo(wave, names)
+                if not loud and (loud := bool(np.abs(wave).max(initial=0) > OVERLOAD)):
+                    log.warning(
+                        "the sound of %s is louder than full scale and is clipped; lower its gain", path
+                    )
                 yield np.clip(wave, -1, 1)
 
     return Sound(rate, channels, pieces())

@@ -38,7 +38,7 @@ CACHED = 16  # characters that a cache keeps
 class View:
     """How a portrait is looked at.
 
-    size: pixels of the square of head and shoulders
+    size: pixels of the square of head and shoulders; with `full` the least that its moving part is drawn at
     full: instead the whole picture at its own size, up to 4096 a side, the moving part pasted back
     full_size: with `full`, however large (few players decode H.264 above 4096 a side)
     face: which face of the picture, 0 is the largest

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -263,12 +264,13 @@ COLUMNS = {
 
 def table(result: dict) -> str:
     """The summary as lines for a person."""
-    names = list(result["summary"])
-    wide = max(12, *(len(n) for n in names))
-    lines = [f"{'':<{wide}}" + "".join(f"{name:>11}" for name in COLUMNS.values())]
-    for who, row in result["summary"].items():
-        cells = "".join(f"{row[k]:>11.3f}" if np.isfinite(row[k]) else f"{'-':>11}" for k in COLUMNS)
-        lines.append(f"{who:<{wide}}{cells}")
+    summary = result["summary"]
+    wide = [max(11, len(who) + 2) for who in summary]
+    lines = [" " * 12 + "".join(f"{who:>{w}}" for who, w in zip(summary, wide))]
+    for key, name in COLUMNS.items():
+        values = [row[key] for row in summary.values()]
+        cells = (f"{v:>{w}.3f}" if np.isfinite(v) else f"{'-':>{w}}" for v, w in zip(values, wide))
+        lines.append(f"{name:<12}" + "".join(cells))
     people = len({row["person"] for row in result["rows"]})
     lines.append(f"mean over {people} people; seeds {', '.join(map(str, result['seeds']))}")
     return "\n".join(lines)
@@ -292,4 +294,14 @@ def rendered(clip: RealClip, motion: Motion, head, portrait: np.ndarray) -> Moti
 
 
 def save(result: dict, path: Path) -> None:
-    path.write_text(json.dumps(result, indent=1, allow_nan=True) + "\n", encoding="utf-8")
+    """As JSON, which has no NaN: what could not be measured is null."""
+    text = json.dumps(_finite(result), indent=1, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -21,7 +21,12 @@ log = logging.getLogger(__name__)
 # Landmarks of what must be in the picture to be drawn well, and eye distances that it may lie beyond its edge: a mesh
 # fitted to a cut face goes on where the picture ends, to within some hundredths.
 MOUTH = [61, 291, 0, 17, 13, 14]
-SEEN = {"chin": ([152], 0.03), "eyes": ([33, 133, 159, 145, 362, 263, 386, 374], -0.03)}
+SEEN = {
+    "chin": ([152], 0.03),
+    "eyes": ([33, 133, 159, 145, 362, 263, 386, 374], -0.03),
+    "forehead": ([10], 0.1),
+    "cheek": ([234, 454], 0.1),
+}
 MOUTH_BEYOND = 0.05
 MIN_EYE_DISTANCE = 8.0  # pixels; below, the landmarks say nothing about lips
 
@@ -30,7 +35,7 @@ def read_portrait(image: Picture, face: int = 0) -> Source:
     """A picture file, (H, W, 3) uint8 RGB or a PIL image, -> the Source of one face in it.
 
     face: 0 is the largest, 1 the next one, ...
-    A face that cannot be told well (something over the mouth, chin or eyes beyond the edge) gives a logged warning.
+    A face that cannot be told well (something over the mouth, a part beyond the edge) gives a logged warning.
     Raises ModaError: no such file, no picture, no face, fewer faces than asked for, a face too small, one whose
     mouth is not all in the picture, or whose features cannot be told.
     """
@@ -55,7 +60,7 @@ def read_portrait(image: Picture, face: int = 0) -> Source:
 
 
 def _is_cut(landmarks: np.ndarray, image: np.ndarray, name: str) -> bool:
-    """Whether the picture's edge cuts the chin or the eyes of (478, 3) pixels, which gives a logged warning.
+    """Whether the picture's edge cuts another part than the mouth of (478, 3) pixels, which gives a logged warning.
 
     Errors: ModaError if it cuts the mouth.
     """
@@ -66,14 +71,11 @@ def _is_cut(landmarks: np.ndarray, image: np.ndarray, name: str) -> bool:
         raise ModaError(
             f"the mouth in {name} is cut by the picture's {edge} edge; give a picture with the whole face"
         )
-    cut = False
-    for part, (points, beyond) in SEEN.items():
-        if edge := _edge(landmarks[points], image, beyond * unit):
-            cut = True
-            are = "are" if part == "eyes" else "is"
-            log.warning("the %s in %s %s cut by the picture's %s edge: what is cut is made up; a picture with the whole "
-                        "face is drawn better", part, name, are, edge)  # fmt: skip
-    return cut
+    cut = [part for part, (points, beyond) in SEEN.items() if _edge(landmarks[points], image, beyond * unit)]
+    if cut:
+        log.warning("the picture's edge cuts the %s in %s: what is cut is made up; a picture with the whole face is "
+                    "drawn better", " and ".join(cut), name)  # fmt: skip
+    return bool(cut)
 
 
 def _edge(points: np.ndarray, image: np.ndarray, beyond: float) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from moda.constants import MOTION_DIM
@@ -65,6 +65,13 @@ class GeneratorConfig(BaseModel):
         ge=0,
         description="of the lip-sync expert's distance between the sound and the lips made (moda.training.sync)",
     )
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> GeneratorConfig:
+        names = [f"{name}_weight" for name in PARTS]
+        if not any(getattr(self, name) for name in names):
+            raise ValueError(f"one of {', '.join(names)} has to be above 0")
+        return self
 
 
 class FlowModule(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from moda.constants import SAMPLE_RATE
+from moda.constants import KEYPOINTS, MOTION_DIM, SAMPLE_RATE
 from moda.errors import ModaError, why
 from moda.generator.generator import Generator
 from moda.generator.model import MotionTransformer
@@ -85,10 +85,16 @@ def task_of(config: RunConfig) -> GeneratorTask:
             with whole(folder / name) as part:
                 shutil.copyfile(source / name, part)
     encoder = SpeechEncoder.load(folder)
-    if encoder.width != config.model.audio_width:
-        raise ModaError(
-            f"model.audio_width is {config.model.audio_width}, but the encoder in {source} gives {encoder.width}"
-        )
+    for name, given, by in (
+        ("audio_width", encoder.width, f"the encoder in {source}"),
+        ("audio_layers", 1, f"the encoder in {source}"),
+        ("motion_dim", MOTION_DIM, "the explicit space"),
+        ("identity_dim", 3 * KEYPOINTS, "the explicit space"),
+    ):
+        if given != (ours := getattr(config.model, name)):
+            raise ModaError(f"model.{name} is {ours}, but {by} gives {given}")
+    if len({folder.resolve() for folder in config.data}) < len(config.data):
+        raise ModaError("data names the same dataset twice")
     initial = generator_of(config.initial) if config.initial else None
     for name in ("width", "heads", "mlp_ratio", "depths", "audio_hidden"):
         if initial and getattr(initial.config, name) != getattr(config.model, name):

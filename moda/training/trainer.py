@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -137,6 +137,7 @@ class Trainer:
 
     def _run(self) -> Path:
         config = self.config
+        self._forget()
         if self.step == 0:
             self._validate()
         sums: dict[str, float] = {}
@@ -216,14 +217,27 @@ class Trainer:
             told = {k: float(f"{v:.5g}") for k, v in values.items() if math.isfinite(v)}  # JSON has no NaN
             line = {"step": self.step} | told
             log.info("%s", "  ".join(f"{k} {v}" for k, v in line.items()))
-            with open(self.out / "loss.jsonl", "a", encoding="utf-8") as file:
+            with open(self.losses, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
+
+    def _forget(self) -> None:
+        """What a run that was cut off told of steps after its checkpoint is told anew."""
+        if self.accelerator.is_main_process and self.losses.exists():
+            with whole(self.losses) as part, open(part, "w", encoding="utf-8") as kept:
+                for line in self.losses.read_text(encoding="utf-8").splitlines():
+                    with suppress(ValueError):  # half a line
+                        if self.step and json.loads(line)["step"] <= self.step:
+                            kept.write(line + "\n")
 
     # -- files ------------------------------------------------------------------------------------------------
 
     @property
     def checkpoint(self) -> Path:
         return self.out / "checkpoint.pt"
+
+    @property
+    def losses(self) -> Path:
+        return self.out / "loss.jsonl"
 
     def save(self) -> None:
         if self.accelerator.is_main_process:
