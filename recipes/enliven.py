@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--pose-noise", type=float, default=1.15)
     parser.add_argument("--live-face", type=float, default=0.7)
     parser.add_argument("--live-pose", type=float, default=1.15)
-    parser.add_argument("--live-steps", type=int, default=2)
+    parser.add_argument("--live-steps", type=int, default=1)
     options = parser.parse_args()
     path = options.model / "config.json"
     values = json.loads(path.read_text())

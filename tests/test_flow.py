@@ -9,15 +9,27 @@ import torch
 from moda.generator import flow
 
 
-def test_the_published_schedule():
+def test_the_published_schedule_and_the_even_one():
     assert flow.schedule(10) == [1000, 889, 778, 667, 556, 445, 334, 223, 112, 1]
-    assert flow.schedule(1) == [1000]
+    assert flow.schedule(4, even=True) == [1000, 750, 500, 250]
+    assert flow.schedule(1) == flow.schedule(1, even=True) == [1000]
 
 
+@pytest.mark.parametrize("steps", [1, 3, 9])
+def test_an_even_step_less_ends_where_the_published_schedule_does(steps):
+    noise = torch.linspace(-2, 2, 9, dtype=torch.float64)
+    ends = []
+    for times in (flow.schedule(steps, even=True), flow.schedule(steps + 1)):
+        *_, end = flow.euler(lambda x, i: torch.sin(3 * x) * times[i] / 1000, noise, times)  # noqa: B023
+        ends.append(end)
+    assert (ends[0] - ends[1]).abs().max() < 0.004
+
+
+@pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize("steps", [1, 2, 3, 10, 50])
-def test_a_straight_flow_ends_at_its_data(steps):
+def test_a_straight_flow_ends_at_its_data(steps, even):
     noise, data = torch.randn(2, 4, 5, dtype=torch.float64), torch.randn(2, 4, 5, dtype=torch.float64)
-    xs = list(flow.euler(lambda x, i: noise - data, noise, steps))
+    xs = list(flow.euler(lambda x, i: noise - data, noise, flow.schedule(steps, even)))
     assert len(xs) == steps
     torch.testing.assert_close(xs[-1], data, atol=1e-6, rtol=0)
 
@@ -35,7 +47,8 @@ def test_more_steps_come_nearer_to_a_curved_flow():
         return v
 
     errors = [
-        (list(flow.euler(velocity(n), noise, n))[-1] - s * noise).abs().max().item() for n in (5, 20, 80)
+        (list(flow.euler(velocity(n), noise, times[n]))[-1] - s * noise).abs().max().item()
+        for n in (5, 20, 80)
     ]
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.02
 

@@ -34,6 +34,7 @@ class ModelConfig:
     emotions:      names of the labels; one more row of the table means "none"
     segment, overlap: frames sampled at once, and how many of them meet the next segment
     steps, guidance:  what sampling uses unless given; a guidance of 1 is none
+    even_steps:    whether each step goes equally far, or the last one nowhere, as published (moda.generator.flow)
     noise_scale:   standard deviation of the starting noise for the numbers of "lips", "face" and "pose".
                    1 samples the learned distribution; less gives its likelier, calmer part.
     live_noise_scale: the same for the live scheme, which draws new noise every few frames and so is livelier;
@@ -64,6 +65,7 @@ class ModelConfig:
     rest_frames: Annotated[int, Field(ge=0)]
     live_noise_scale: dict[str, float] | None = None
     live_steps: Positive | None = None
+    even_steps: bool = False
 
     def __post_init__(self) -> None:
         space = find_space(self.space)

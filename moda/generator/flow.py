@@ -50,33 +50,30 @@ def pair_of(x_0: Tensor, noise: Tensor, u: Tensor) -> TrainingPair:
     return TrainingPair(time=TIMES * sigma, x_t=s * noise + (1 - s) * x_0, target=noise - x_0, sigma=s)
 
 
-def schedule(steps: int) -> list[float]:
-    """The times of the steps: evenly from 1000 down to 1."""
-    return torch.linspace(TIMES, 1, steps).tolist()
-
-
-def euler(velocity: Velocity, noise: Tensor, steps: int) -> Iterator[Tensor]:
-    """From noise to data; yields x after each step, the last being the sample.
-
-    The last of the published steps goes from sigma 0.001 to 0; a single step goes all the way.
+def schedule(steps: int, even: bool = False) -> list[float]:
+    """The times of the steps, from 1000 down: evenly to 1, as published, where the last has only a thousandth of the way
+    left to go; or even, so that each goes equally far and one step less does the same.
     """
+    return torch.linspace(TIMES, 0 if even else 1, steps + even)[:steps].tolist()
+
+
+def euler(velocity: Velocity, noise: Tensor, times: list[float]) -> Iterator[Tensor]:
+    """From noise to data; yields x after each step, the last being the sample."""
     x = noise
-    for i, time in enumerate(schedule(steps)):
-        sigma = time / TIMES
-        end = max(0.0, sigma - (1 - SIGMA_MIN) / (steps - 1)) if steps > 1 else 0.0
-        x = x + velocity(x, i) * (end - sigma)
+    for i, (now, then) in enumerate(zip(times, [*times[1:], 0.0])):
+        x = x + velocity(x, i) * ((then - now) / TIMES)
         yield x
 
 
-def clamped(velocity: Velocity, known: Tensor, noise: Tensor, steps: int) -> Velocity:
+def clamped(velocity: Velocity, known: Tensor, noise: Tensor, times: list[float]) -> Velocity:
     """The velocity of an x whose first frames are known: they are held on the straight way from noise to data.
 
     known: (1, n, dim) data of the first n frames; noise: (1, n, dim), theirs.
     """
-    sigmas = [time / TIMES for time in schedule(steps)]
 
     def held(x: Tensor, step: int) -> Tensor:
-        past = sigmas[step] * noise + (1 - sigmas[step]) * known
+        sigma = times[step] / TIMES
+        past = sigma * noise + (1 - sigma) * known
         return velocity(torch.cat([past, x[:, known.shape[1] :]], dim=1), step)
 
     return held

@@ -34,6 +34,7 @@ class Sampler:
     ) -> None:
         config = model.config
         self.model, self.steps, self.guidance = model, steps, guidance
+        self.times = flow.schedule(steps, config.even_steps)
         self.device, self.dtype = model.null_audio.device, model.null_audio.dtype
         self.random = torch.Generator().manual_seed(seed)
         self.noise_scale = noise_scale(config, config.noise_scale)
@@ -55,7 +56,7 @@ class Sampler:
         embedded = model.emotion_embedder(torch.tensor(rows, device=self.device))
         self.branches = len(rows)
         self.emotion = embedded[:, None]
-        times = torch.tensor(flow.schedule(self.steps), device=self.device)
+        times = torch.tensor(self.times, device=self.device)
         everything = model.modulation(times.repeat_interleave(self.branches), embedded.repeat(self.steps, 1))
         self.modulation: list[Modulation] = [
             everything.rows(slice(i * self.branches, (i + 1) * self.branches)) for i in range(self.steps)
@@ -103,8 +104,8 @@ class Sampler:
         start = noise[None].to(self.device)
         if known is not None and len(known):
             held = torch.as_tensor(known, device=self.device)[None]
-            velocity = flow.clamped(velocity, held, start[:, : len(known)], self.steps)
-        for x in flow.euler(velocity, start, self.steps):
+            velocity = flow.clamped(velocity, held, start[:, : len(known)], self.times)
+        for x in flow.euler(velocity, start, self.times):
             yield x[0]
 
     def _velocity(self, tokens: Tokens, previous: Tensor, x: Tensor, step: int) -> Tensor:
