@@ -1,7 +1,7 @@
 """What `moda evaluate` does not ask: noise, pauses, p b m, people left out of the lips' ridge.
 
-python -m recipes.judge noise  [--model M] [--work WORK] [SOUND ...]
-python -m recipes.judge closure --data ../shared/data [--model M] [--work WORK]
+python -m recipes.judge noise  [--model M] [SOUND ...]
+python -m recipes.judge closure --data ../shared/data [--model M]
 python -m recipes.judge leave-out WORK RUN OUT [--model M]    OUT/CLIP_SEED.npz: motions for `moda evaluate --motions`
 """
 
@@ -52,7 +52,7 @@ def noise(head: TalkingHead, speech: np.ndarray, recorded: list[tuple[str, np.nd
         )
 
 
-def closure(head: TalkingHead, data: Path, work: Path | None) -> None:
+def closure(head: TalkingHead, data: Path) -> None:
     """p, b and m in aligned speech that was not trained on; the gap in silence; how soon the lips rest."""
     met, where = {}, data / "speech" / "librivox"
     for path in sorted(where.glob("*.wav")):
@@ -128,7 +128,6 @@ def main() -> None:
     parser.add_argument("paths", type=Path, nargs="*")
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--work", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     head = TalkingHead.from_pretrained(options.model)
@@ -136,7 +135,7 @@ def main() -> None:
         speech = read_audio(Path(__file__).parents[1] / "assets" / "speech.wav")[: 8 * SAMPLE_RATE]
         noise(head, speech, [(p.stem, read_audio(p)[: 20 * SAMPLE_RATE]) for p in options.paths])
     elif options.what == "closure":
-        closure(head, options.data, options.work)
+        closure(head, options.data)
     else:
         leave_out(head, *options.paths)
 
