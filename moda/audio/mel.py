@@ -37,8 +37,9 @@ class LogMel:
         stream = self.stream()
         return np.concatenate([stream.push(wave), stream.flush()])
 
-    def stream(self) -> LogMelStream:
-        return LogMelStream(self)
+    def stream(self, every: int = 1, lead: int = 0) -> LogMelStream:
+        """every: video frames made at a time, the first time `lead` fewer: larger pieces take less time for each."""
+        return LogMelStream(self, every, lead)
 
     def frames(self, held: np.ndarray, count: int) -> np.ndarray:
         """`count` video frames' worth; held[0] is the first sample of the first window."""
@@ -52,8 +53,8 @@ class LogMel:
 class LogMelStream:
     """One sound, pushed in pieces of any lengths; each frame comes as soon as its last window is full (7.5 ms late)."""
 
-    def __init__(self, mel: LogMel) -> None:
-        self._mel = mel
+    def __init__(self, mel: LogMel, every: int, lead: int) -> None:
+        self._mel, self._every, self._lead = mel, every, lead
         self._held = np.zeros(_BEFORE, np.float32)
         self._samples = self._frames = 0  # given so far; video frames made so far
 
@@ -62,7 +63,7 @@ class LogMelStream:
         self._samples += len(wave)
         self._held = np.concatenate([self._held, np.asarray(wave, np.float32)])
         ready = max(0, (len(self._held) - 2 * _BEFORE) // SAMPLES_PER_FRAME)
-        return self._take(ready)
+        return self._take(ready - (self._lead + self._frames + ready) % self._every)
 
     def flush(self) -> np.ndarray:
         """The end: what is left, as if silence followed."""
@@ -71,7 +72,7 @@ class LogMelStream:
         return self._take(rest)
 
     def _take(self, count: int) -> np.ndarray:
-        if not count:
+        if count <= 0:
             return np.zeros((0, BANDS), np.float32)
         out = self._mel.frames(self._held, count)
         self._held = self._held[count * SAMPLES_PER_FRAME :]

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from moda.audio.mel import BANDS, PER_FRAME, LogMel
 from moda.audio.speech_net import (
-    INNER_PAIRS,
+    INNER_LOWER,
+    INNER_UPPER,
     LIP_POINTS,
     MEL_MEAN,
     MEL_STD,
@@ -191,17 +192,16 @@ class SpeechEncoder:
         middle = gap(lips)[:, 0]
         wanted = torch.from_numpy(np.interp(middle.numpy(), self._gap_from, self._gap_to).astype(np.float32))
         opened = (wanted * (1 - meeting[:, 0]) / middle.clamp_min(1e-3)).clamp(max=2)
-        for upper, lower in INNER_PAIRS:
-            apart = (told[:, lower, 1] - told[:, upper, 1]).clamp_min(0)
-            change = apart * opened - (points[:, lower, 1] - points[:, upper, 1])
-            points[:, upper, 1] -= 0.3 * change  # the lower lip and the jaw do most of the way
-            points[:, lower, 1] += 0.7 * change
+        apart = (told[:, INNER_LOWER, 1] - told[:, INNER_UPPER, 1]).clamp_min(0)
+        change = apart * opened[:, None] - (points[:, INNER_LOWER, 1] - points[:, INNER_UPPER, 1])
+        points[:, INNER_UPPER, 1] -= 0.3 * change  # the lower lip and the jaw do most of the way
+        points[:, INNER_LOWER, 1] += 0.7 * change
         return points.flatten(1)
 
 
 def gap(lips: Tensor) -> Tensor:
     """(T, 33) lips -> (T, 1) how far the inner lips' middle is open, eye distances."""
-    upper, lower = (1 + 3 * point for point in INNER_PAIRS[0])
+    upper, lower = 1 + 3 * INNER_UPPER[0], 1 + 3 * INNER_LOWER[0]
     return lips[:, lower : lower + 1] - lips[:, upper : upper + 1]
 
 
@@ -225,11 +225,11 @@ class SpeechStream:
 
     def __init__(self, encoder: SpeechEncoder, chunk: int) -> None:
         self._encoder, self._chunk = encoder, chunk
-        self._mel = LogMel().stream()
         with torch.inference_mode():
             self._steps = Steps(encoder.layout, chunk)
         ahead = encoder.net.config.context[1]
         lead = -ahead % chunk  # frames of silence before the sound, so that whole chunks come out
+        self._mel = LogMel().stream(chunk, lead)
         self._waiting = np.full((lead * PER_FRAME, BANDS), SILENCE, np.float32)
         self._own = np.full((0, BANDS), SILENCE, np.float32)  # log-mel of frames not yet given out
         self._skip = lead + ahead  # frames that are predicted but lie before the sound

@@ -16,7 +16,7 @@ from moda.elementwise import rms_norm
 MEL_MEAN, MEL_STD = -8.0, 3.5
 SILENCE = float(np.log(FLOOR))  # what log-mel is where there is no sound
 LIP_POINTS = 11  # of the explicit space: ten of the lips and the jaw
-INNER_PAIRS = ((4, 5), (6, 8), (7, 9))  # upper and lower inner lip: middle, right, left
+INNER_UPPER, INNER_LOWER = [4, 6, 7], [5, 8, 9]  # inner lips: middle, right, left
 
 
 @dataclass(frozen=True)

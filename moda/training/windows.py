@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moda.audio.speech_net import INNER_PAIRS
+from moda.audio.speech_net import INNER_LOWER, INNER_UPPER
 from moda.constants import FPS, KEYPOINTS, MOTION_DIM, SAMPLES_PER_FRAME
 from moda.generator.config import ModelConfig
 from moda.motion import emotions
@@ -111,11 +111,10 @@ def _shown(encoder, features: np.ndarray, closed: np.ndarray | None = None) -> n
     if closed is not None:
         n = min(len(meeting), len(closed))
         meeting[:n] = closed[:n]
-    for upper, lower in INNER_PAIRS:
-        gap = points[:, lower, 1] - points[:, upper, 1]
-        change = meeting * (gap + PRESS)
-        points[:, upper, 1] += 0.3 * change
-        points[:, lower, 1] -= 0.7 * change
+    gap = points[:, INNER_LOWER, 1] - points[:, INNER_UPPER, 1]
+    change = meeting[:, None] * (gap + PRESS)
+    points[:, INNER_UPPER, 1] += 0.3 * change
+    points[:, INNER_LOWER, 1] -= 0.7 * change
     return lips.astype(np.float32)
 
 
