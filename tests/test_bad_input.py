@@ -178,7 +178,8 @@ def test_one_line_exit_2_nothing_left(verb, changes, words, things, tiny, portra
 @pytest.mark.parametrize("command", [
     [], ["sing"], ["generate"], ["generate", "a.jpg"], ["track", "{d}/silent.mp4", "-o", "{tmp}/m.npz"],
     ["track", "{d}/silent.mp4", "-o", "{tmp}/m.txt"], ["track", "{d}/nothing.mp4", "-o", "{tmp}/m.npz"],
-    ["evaluate", "{d}/folder"], ["evaluate", "{d}/nothing"], ["train", "{d}/nothing.json"], ["train", "{d}/text.jpg"],
+    ["evaluate", "{d}/folder"], ["evaluate", "{d}/nothing"], ["evaluate", "{d}/folder", "--self", "--seeds", "3"],
+    ["evaluate", "{d}/folder", "--motions", "a={d}", "--motions", "a={d}"], ["train", "{d}/text.jpg", "--steps", "3"], ["train", "{d}/nothing.json"], ["train", "{d}/text.jpg"],
     ["bench", "--seconds", "0"], ["weights", "convert", "{d}/folder"], ["weights", "download", "everything"],
 ], ids=lambda command: " ".join(command[:2]) or "nothing")  # fmt: skip
 def test_other_commands(command, things, tmp_path, capsys):

@@ -181,7 +181,7 @@ def test_a_transcript_is_aligned_where_there_is_an_aligner(spoken, tmp_path, mon
             assert len(sound) == len(wave) and text == "whatever is said"
             return [(0.4, 0.5, "P"), (0.5, 0.7, "PAU")]
 
-    monkeypatch.setattr("moda.training.sounds.Aligner", Aligner)
+    monkeypatch.setattr("moda.training.align.Aligner", Aligner)
     _, item = one_item(tmp_path, tmp_path / "set")
     assert item.closed[10] == 1 and item.closed[13:].sum() == 0
     monkeypatch.undo()

@@ -62,6 +62,54 @@ def test_folders_without_clips_are_errors(tmp_path):
         list(clips_in(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["", "real video", "loudness", "embedded"])
+def test_motions_need_a_name_of_their_own(tmp_path, name):
+    with pytest.raises(ModaError, match="cannot be called"):
+        judge.evaluate(tmp_path, motions={name: tmp_path})
+    with pytest.raises(ModaError, match="no folder .*nowhere with motions"):
+        judge.evaluate(tmp_path, motions={"mine": tmp_path / "nowhere"})
+
+
+def test_motions_of_another_length_are_no_motions_of_the_clip(tmp_path):
+    clip = judge.RealClip("a", "a", np.zeros(100 * 640, np.float32), Motion.still(100), np.zeros((21, 3)))
+    Motion.still(100).save(tmp_path / "a.npz")
+    assert len(judge._from_files(tmp_path)(clip, 0)) == 100
+    Motion.still(60).save(tmp_path / "a.npz")
+    with pytest.raises(ModaError, match="has 60 frames, but the clip 100"):
+        judge._from_files(tmp_path)(clip, 0)
+
+
+def test_a_video_that_cannot_be_used_is_left_out(tmp_path, monkeypatch, caplog):
+    def tracked(path, person):
+        if path.stem != "b":
+            raise ModaError(f"{path} has no sound in it")
+        return judge.RealClip(path.stem, person, np.zeros(640), Motion.still(1), np.zeros((21, 3)))
+
+    monkeypatch.setattr(judge, "_tracked", tracked)
+    for name in "ac":
+        (tmp_path / f"{name}.mp4").touch()
+    with pytest.raises(ModaError, match="no video that can be used"):
+        list(clips_in(tmp_path))
+    (tmp_path / "b.mp4").touch()
+    caplog.clear()
+    assert [clip.name for clip in clips_in(tmp_path)] == ["b"]
+    assert len(caplog.messages) == 2 and "left out: " in caplog.messages[0]
+
+
+def test_phones_beside_a_video_say_when_lips_have_to_meet(tmp_path, caplog):
+    video, grid = tmp_path / "a.mp4", tmp_path / "a.TextGrid"
+    assert judge._bilabials(video, np.zeros(16_000)) == []
+    tier = 'item [1]:\n name = "phones"\n'
+    for a, b, phone in ((0.1, 0.2, "B"), (0.2, 0.3, "AA1"), (0.3, 0.5, "m̩ː")):
+        tier += f'intervals [1]:\n xmin = {a}\n xmax = {b}\n text = "{phone}"\n'
+    grid.write_text(tier, encoding="utf-8")
+    assert judge._bilabials(video, np.zeros(16_000)) == [(0.1, 0.2), (0.3, 0.5)]
+    assert not caplog.messages
+    grid.write_text("nothing")
+    assert judge._bilabials(video, np.zeros(16_000)) == []
+    assert "not judged" in caplog.text
+
+
 def test_lips_that_meet_in_time_are_counted():
     gap = np.full(100, 0.1)
     gap[[10, 51]] = 0.0

@@ -43,7 +43,10 @@ Output = Annotated[Path, typer.Option("-o", "--output", help="The video to write
 Model = Annotated[str, typer.Option(help="embedded, moditalker, official, or a model's folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option(help="float32, bfloat16, float16 or int8 (CPU, generator).")]
-Size = Annotated[int, typer.Option(help="Pixels of the square of head and shoulders.")]
+Size = Annotated[
+    int,
+    typer.Option(help="Pixels of the square of head and shoulders; with --full the least it is drawn at."),
+]
 Full = Annotated[
     bool, typer.Option("--full", help="The whole picture; what is larger than 4096 a side is made smaller.")
 ]

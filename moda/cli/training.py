@@ -62,8 +62,10 @@ def train(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="With --finetune: the run's folder.")
     ] = None,
-    model: Annotated[str, typer.Option(help="With --finetune: the model to start from.")] = "embedded",
-    steps: Annotated[int, typer.Option(min=1, help="With --finetune: steps.")] = 600,
+    model: Annotated[
+        str | None, typer.Option(help="With --finetune: the model to start from. [default: embedded]")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="With --finetune: steps. [default: 600]")] = None,
 ) -> None:
     """Train a generator, or teach a model one person; runs on from its last checkpoint if there is one."""
     from moda.errors import ModaError
@@ -72,13 +74,17 @@ def train(
 
     if (config is None) == (not finetune):
         raise ModaError("moda train needs a config file, or --finetune VIDEO -o FOLDER, one of the two")
+    if config is not None and (output or model or steps):
+        raise ModaError(
+            "a config says out, model and steps itself: -o, --model and --steps go with --finetune"
+        )
     with progress("Training") as report:
         if config is not None:
             folder = run(config, report)
         elif output is None or not finetune:
             raise ModaError("--finetune needs -o FOLDER, where the run and its model are written")
         else:
-            folder = teach(finetune, output, model, steps, report)
+            folder = teach(finetune, output, model or "embedded", steps or 600, report)
     whole = (folder / "config.json").exists()  # a lip-sync expert, for one, is no model to talk with
     print(f"{folder}: use it with --model {folder}" if whole else folder)
 
@@ -108,14 +114,14 @@ def evaluate(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also loudness, and ridge on log-mel.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Performances of each clip.")] = 2,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Performances of each clip. [default: 2]")] = None,
     people: People = None,
     json: Json = None,
     html: Annotated[
         Path | None,
         typer.Option("--html", help="Write one page with table, plots and frames side by side here."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. [default: auto]")] = None,
 ) -> None:
     """How well generated lips, head and lids agree with real videos."""
     from moda.errors import ModaError
@@ -127,7 +133,7 @@ def evaluate(
         if path:
             check_folder(path)
     if itself:
-        if model or motions or baselines or people:
+        if model or motions or baselines or people or seeds or device:
             raise ModaError(
                 "--self measures the renderer: of the other options only --json and --html go with it"
             )
@@ -136,14 +142,22 @@ def evaluate(
     folders = {}
     for entry in motions or []:
         name, _, folder = entry.partition("=")
-        if not folder:
-            raise ModaError(f"--motions is {entry!r}, but must be NAME=FOLDER")
+        if not folder or name in folders:
+            raise ModaError(f"--motions is {entry!r}, but must be NAME=FOLDER, each name once")
         folders[name] = Path(folder)
     models = tuple(model or ([] if folders else ["embedded"]))
     strips: dict | None = {} if html else None
     with progress("Evaluating") as report:
         result = judge.evaluate(
-            clips, models, device, tuple(range(seeds)), people, folders, baselines, report, strips
+            clips,
+            models,
+            device or "auto",
+            tuple(range(seeds or 2)),
+            people,
+            folders,
+            baselines,
+            report,
+            strips,
         )
     print(judge.table(result))
     if json:

@@ -15,16 +15,17 @@ from moda.motion.explicit import INDEX, MOUTH
 if TYPE_CHECKING:
     from moda.evaluation.judge import RealClip
 
+NAMES = ("loudness", "ridge on log-mel")
 STRENGTH = 100.0  # of the ridge, in standardized features for a thousand frames
 AROUND = 4  # frames to either side that the ridge sees
 
 
 def performers(clips: list[RealClip]) -> dict[str, Callable[[RealClip, int], Motion]]:
     """name -> what it makes of a clip; the seed changes nothing. With one person alone there is no ridge."""
-    found: dict[str, Callable[[RealClip, int], Motion]] = {"loudness": by_loudness}
+    found: dict[str, Callable[[RealClip, int], Motion]] = {NAMES[0]: by_loudness}
     if len({clip.person for clip in clips}) > 1:
         ridge = Ridge(clips)
-        found["ridge on log-mel"] = lambda clip, seed: ridge(clip)
+        found[NAMES[1]] = lambda clip, seed: ridge(clip)
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from moda.constants import SAMPLES_PER_FRAME
+from moda.constants import FPS, SAMPLES_PER_FRAME
 from moda.errors import ModaError, why
 from moda.evaluation import baselines, metrics
 from moda.evaluation.sync import SyncExpert
@@ -27,13 +28,16 @@ from moda.motion.explicit import SPACE as EXPLICIT
 from moda.motion.explicit import lip_gap
 from moda.motion.space import converted
 
+log = logging.getLogger(__name__)
+
 REAL = "real video"
 
 
 @dataclass(frozen=True)
 class RealClip:
     """wave: (n,) at 16 kHz, brought in time with motion (T), which was tracked; identity: (21, 3); video: where it is,
-    and by how many frames the motion begins later."""
+    and by how many frames the motion begins later; bilabials: p, b and m, from and to in seconds, where they are known.
+    """
 
     name: str
     person: str
@@ -42,13 +46,15 @@ class RealClip:
     identity: np.ndarray
     video: Path | None = None
     late: int = 0
+    bilabials: tuple[tuple[float, float], ...] = ()
 
 
 def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[RealClip]:
     """A dataset's clips, or a folder's videos, in the order of their names.
 
     people: a table (.tsv) with columns file and person; a video without a row is a person of its own.
-    Errors: ModaError if there are none.
+    Beside a video its phones may lie (.TextGrid), or what is said (.txt; English, by pocketsphinx).
+    A video that cannot be used is left out with a warning. Errors: ModaError if none is left.
     """
     from moda.training.dataset import VIDEO, items
 
@@ -76,8 +82,17 @@ def clips_in(folder: str | os.PathLike, people: Path | None = None) -> Iterator[
     if not videos:
         raise ModaError(f"{folder} holds no videos")
     names = person_table(people) if people else {}
+    found = False
     for path in videos:
-        yield _tracked(path, names.get(path.name, path.stem))
+        try:
+            clip = _tracked(path, names.get(path.name, path.stem))
+        except ModaError as error:
+            log.warning("left out: %s", error)
+            continue
+        found = True
+        yield clip
+    if not found:
+        raise ModaError(f"{folder} holds no video that can be used")
 
 
 def person_table(path: Path) -> dict[str, str]:
@@ -99,11 +114,24 @@ def _tracked(path: Path, person: str) -> RealClip:
 
     tracked, wave = track(path), read_audio(path)
     lag, _ = best_lag(lip_gap(_lips(SpeechEncoder.load(), wave)), lip_gap(tracked.motion.exp))
-    return replace(
-        _in_time(path.stem, person, wave, tracked.motion, tracked.keypoints, lag),
-        video=path,
-        late=max(0, lag),
-    )
+    early = max(0, -lag) / FPS
+    spans = tuple((a - early, b - early) for a, b in _bilabials(path, wave) if a >= early)
+    clip = _in_time(path.stem, person, wave, tracked.motion, tracked.keypoints, lag)
+    return replace(clip, video=path, late=max(0, lag), bilabials=spans)
+
+
+def _bilabials(video: Path, wave: np.ndarray) -> list[tuple[float, float]]:
+    from moda.training.align import is_bilabial, segments_of
+
+    known = [p for ending in (".TextGrid", ".txt") if (p := video.with_suffix(ending)).is_file()]
+    if not known:
+        return []
+    try:
+        segments = segments_of(known[0], wave)
+    except ModaError as error:
+        log.warning("p, b and m of %s are not judged: %s", video, error)
+        return []
+    return [(start, end) for start, end, phone in segments if is_bilabial(phone)]
 
 
 def _lips(encoder, wave: np.ndarray) -> np.ndarray:
@@ -158,13 +186,25 @@ def evaluate(
 
     motions: name -> a folder of CLIP.npz or CLIP_SEED.npz, made by anyone. with_baselines: loudness and ridge, see there.
     strips: is filled with a picture of each person's first clip of a folder of videos: its frames, and each model's.
+    Errors: as `clips_in`, `model_performer`; for motions that are missing, of another length or under another's name.
     """
-    clips = list(clips_in(folder, people))
-    performers: dict[str, tuple[Performer, int]] = {name: model_performer(name, device) for name in models}
+    performers: dict[str, tuple[Performer, int]] = {}
+    for name in models:
+        performers[name] = model_performer(name, device)
     for name, where in (motions or {}).items():
+        if not name or name in (REAL, *baselines.NAMES, *performers):
+            raise ModaError(
+                f"motions cannot be called {name!r}: it is no name, or another's; give NAME=FOLDER"
+            )
+        if not where.is_dir():
+            raise ModaError(f"there is no folder {where} with motions")
         performers[name] = (_from_files(where), 64)
+    clips = list(clips_in(folder, people))
     if with_baselines:
-        performers |= {name: (p, 64) for name, p in baselines.performers(clips).items()}
+        found = baselines.performers(clips)
+        performers |= {name: (p, 64) for name, p in found.items()}
+        if missing := [name for name in baselines.NAMES if name not in found]:
+            log.warning("%s is left out: it needs two people at least", missing[0])
     rows: list[dict] = []
     total = len(clips) * (1 + len(performers))
     expert = SyncExpert.load()
@@ -192,7 +232,12 @@ def _from_files(folder: Path) -> Performer:
     def perform(clip: RealClip, seed: int) -> Motion:
         for name in (f"{clip.name}_{seed}.npz", f"{clip.name}.npz"):
             if (folder / name).exists():
-                return Motion.load(folder / name)
+                motion = converted(Motion.load(folder / name), EXPLICIT)
+                if abs(len(motion) - len(clip.motion)) > FPS:
+                    raise ModaError(
+                        f"{folder / name} has {len(motion)} frames, but the clip {len(clip.motion)} with its sound in time"
+                    )
+                return motion
         raise ModaError(f"{folder} holds no motion for the clip {clip.name}")
 
     return perform
@@ -211,6 +256,7 @@ def figures(clip: RealClip, made: list[Motion], stride: int) -> dict[str, float]
                 "lag": float(lag),
                 "lmd": metrics.mouth_distance(motion, clip.motion, lag),
                 "silence_gap": metrics.silence(motion, clip.wave),
+                "closures": metrics.meetings(lip_gap(motion.exp), clip.bilabials),
                 "seam_jerk": metrics.seam_jerk(motion, stride),
                 "beat_alignment": metrics.beat_alignment(motion, clip.wave),
             }
@@ -255,7 +301,7 @@ def summary(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 COLUMNS = {
     "gap_r": "gap r", "width_r": "width r", "lag": "lag", "lmd": "LMD", "lip_gap_std": "gap std", "lips_closed": "closed",
-    "lip_gap_speed": "gap speed", "silence_gap": "silence", "blinks_per_minute": "blinks/min", "blink_depth": "depth",
+    "lip_gap_speed": "gap speed", "silence_gap": "silence", "closures": "p b m met", "blinks_per_minute": "blinks/min", "blink_depth": "depth",
     "pitch_std": "pitch", "yaw_std": "yaw", "roll_std": "roll", "head_speed": "speed", "pose_jerk": "jerk",
     "seam_jerk": "seams", "beat_alignment": "beats", "diversity": "seeds",
     "sync_confidence": "sync C", "sync_distance": "sync D", "sync_offset": "sync lag",

@@ -37,22 +37,44 @@ def read_textgrid(path: Path) -> list[Segment]:
     raise ModaError(f"{path} is no TextGrid in long form with a tier of phones")
 
 
+def is_bilabial(phone: str) -> bool:
+    """Whether it is spoken with closed lips, stress, length and aspiration apart."""
+    return (
+        "".join(c for c in unicodedata.normalize("NFD", phone.lower()) if c.isalpha() and c not in "ʰʲʷˠː")
+        in BILABIAL
+    )
+
+
 def closed_in(segments: list[Segment], frames: int) -> np.ndarray:
     """-> (frames,) how far the lips have to meet in each video frame, 0..1: the part of it that p, b or m take, and
     for each of them one frame wholly."""
     closed = np.zeros(frames, np.float32)
     edges = np.arange(frames + 1) / FPS
     for start, end, name in segments:
-        letters = "".join(
-            c for c in unicodedata.normalize("NFD", name.lower()) if c.isalpha() and c not in "ʰʲʷˠː"
-        )
-        if letters not in BILABIAL:
+        if not is_bilabial(name):
             continue
         part = FPS * np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0, None)
         if part.any():
             part[part.argmax()] = 1.0
         closed = np.maximum(closed, part)
     return closed.astype(np.float32)
+
+
+def segments_of(known: Path, wave: np.ndarray) -> list[Segment]:
+    """The phones of a sound (n,) at 16 kHz, from a .TextGrid of them, or a .txt of what is said in English.
+
+    Errors: ModaError for a file that cannot be read; without pocketsphinx; for a text that does not fit the sound.
+    """
+    if known.suffix != ".txt":
+        return read_textgrid(known)
+    try:
+        text = known.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise ModaError(f"the transcript {known} cannot be read: {why(error)}") from error
+    segments = Aligner()(wave, text)
+    if not segments:
+        raise ModaError(f"the words of {known} do not fit their sound")
+    return segments
 
 
 class Aligner:

@@ -20,7 +20,7 @@ from moda.constants import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from moda.errors import ModaError
 from moda.motion import Motion
 from moda.motion.explicit import LIDS
-from moda.training.align import Aligner, closed_in, read_textgrid
+from moda.training.align import closed_in, segments_of
 from moda.training.clips import IN_TIME, SHORTEST, Found, best_lag, encoded, store, voiced
 
 SOUND = {".wav", ".flac", ".opus", ".ogg", ".mp3", ".m4a"}
@@ -77,13 +77,7 @@ def _curves(found: Found, known: Path, wave: np.ndarray, points: np.ndarray, sto
 
 
 def _timed(found: Found, known: Path, wave: np.ndarray, stored: Path) -> Found:
-    if known.suffix == ".txt":
-        text = known.read_text(encoding="utf-8", errors="replace")
-        segments = Aligner()(wave, text)
-        if not segments:
-            return replace(found, reason=f"the words of {known.name} were not found in it")
-    else:
-        segments = read_textgrid(known)
+    segments = segments_of(known, wave)
     n = len(wave) // SAMPLES_PER_FRAME
     store(
         stored, Motion.still(n), None, wave, 0, found.person, known,
