@@ -25,7 +25,7 @@ from recipes.lips import NEVER, Ridge, Take, amplitudes, gap, leave_out, load_pe
 DIRECTIONS = 64  # of the features
 KNOTS = np.linspace(0, 1, 21)
 STRENGTH = 300.0
-CLOSING, VOICE = (0.15, 0.3), (-0.75, 1.75)
+CLOSING, VOICE = (0.09, 0.18), (-0.75, 1.75)
 
 
 def load_net(folder: Path) -> SpeechNet:

@@ -115,7 +115,7 @@ class EncoderModule(nn.Module):
 class EncoderTask:
     """See moda.training.trainer.Task."""
 
-    weights = {"directions": 1.0, "lips": 1.0, "voice": 0.5, "sounds": 0.15, "jaw": 0.1}
+    weights = {"directions": 1.0, "lips": 1.0, "voice": 0.5, "sounds": 0.4, "jaw": 0.1}
 
     def __init__(self, work: Path, config: SpeechConfig) -> None:
         self.config = config
