@@ -154,6 +154,14 @@ def test_animate_by_motion(head, portrait, tmp_path, form):
     assert np.allclose(video.motion.exp, motion.exp)
 
 
+def test_what_is_neither_sound_nor_model_is_told(head, portrait):
+    for sound in (None, 5, b"RIFF"):
+        with pytest.raises(ModaError, match="the sound is .*, but a file"):
+            head(portrait, sound, size=SIZE)
+    with pytest.raises(ModaError, match="the model is NoneType, but"):
+        TalkingHead.from_pretrained(None)
+
+
 def test_animate_by_video_brings_its_sound(head, portrait, speech, tmp_path):
     picture = cv2.resize(read_picture(portrait), (256, 256), interpolation=cv2.INTER_AREA)
     frames = [np.roll(picture, k % 8, axis=1) for k in range(30)]

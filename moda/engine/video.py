@@ -48,10 +48,14 @@ class Input:
             wave = audio.astype(np.float32)
             self.listening = lambda: _as_heard(iter([wave]))
             self.pieces = lambda: iter([wave])
-        else:
+        elif isinstance(audio, Iterable) and not isinstance(audio, (bytes, bytearray)):
             stream = _Shared(iter(audio))
             self.listening = lambda: _as_heard(stream.again())
             self.pieces = lambda: stream.first()
+        else:
+            raise ModaError(
+                f"the sound is {type(audio).__name__}, but a file, (n,) float32 at 16 kHz or pieces of that are needed"
+            )
 
 
 def _as_heard(pieces: Iterator[np.ndarray]) -> decode.Sound:

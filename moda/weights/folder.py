@@ -27,6 +27,8 @@ def resolve(name_or_folder: str | os.PathLike) -> Path:
 
     Errors: ModaError that says how to get it, or which names there are.
     """
+    if not isinstance(name_or_folder, (str, os.PathLike)):
+        raise ModaError(f"the model is {type(name_or_folder).__name__}, but must be a name or a folder")
     known = {"embedded": EMBEDDED, "moditalker": MODITALKER, "official": home() / "official"}
     folder = known.get(str(name_or_folder), Path(name_or_folder))
     if (folder / "config.json").is_file():
