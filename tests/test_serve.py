@@ -371,6 +371,7 @@ def test_a_job_of_files_that_cannot_be_read_is_refused_at_once(server, portrait,
         said = answer.json()["error"]["message"]
         assert answer.status_code == 422 and "\n" not in said and server.hub.folder.name not in said
         assert ("the portrait" if files["portrait"] != picture else "the sound") in said
+        assert "the sound of the sound" not in said
     assert not list(Path(server.hub.folder.name).glob("job-*"))
 
 

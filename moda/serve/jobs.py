@@ -27,7 +27,8 @@ FILES = ("portrait", "sound")
 def _named(message: str, paths: list[Path]) -> str:
     """What is said of the server's files, of what was sent."""
     for path in paths:
-        message = message.replace(str(path), f"the {path.name} sent")
+        for said in (f"the {path.name} of {path}", str(path)):
+            message = message.replace(said, f"the {path.name} sent")
     return message
 
 
