@@ -18,6 +18,7 @@ from moda.audio.encoder import encode
 from moda.constants import SAMPLE_RATE
 from moda.evaluation.metrics import correlation, describe
 from moda.motion import join
+from moda.motion.blinks import Blinks
 from moda.motion.explicit import lip_gap
 from moda.training.dataset import items
 
@@ -27,11 +28,11 @@ COLUMNS = ("blinks_per_minute", "blink_depth", "pitch_std", "yaw_std", "roll_std
 def performance(head: TalkingHead, features: list[np.ndarray], identity: np.ndarray, steps: int) -> Motion:
     start = Motion.still(1)
     if steps:
-        return join(list(head.generator.stream(features, identity, start, seed=0, steps=steps)))
+        return Blinks()(join(list(head.generator.stream(features, identity, start, seed=0, steps=steps))))
     silence = next(iter(encode(head.encoder, [np.zeros(SAMPLE_RATE, np.float32)])))[-1]
     live = head.generator.live(identity, start, silence, seed=0)
     made = [live.push(piece) for piece in features]
-    return join([motion for motion in [*made, live.flush()] if len(motion)])
+    return Blinks()(join([motion for motion in [*made, live.flush()] if len(motion)]))
 
 
 def line(name: str, milliseconds: float, agreement: list[float], motions: list[Motion]) -> str:

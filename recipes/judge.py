@@ -20,6 +20,7 @@ from moda.constants import SAMPLE_RATE
 from moda.evaluation.metrics import correlation, meetings
 from moda.face.pose import canonical
 from moda.motion import join
+from moda.motion.blinks import Blinks
 from moda.motion.explicit import LANDMARK_OF, lip_gap
 from recipes.noise import KINDS
 
@@ -29,7 +30,7 @@ BILABIAL = {"P", "B", "M"}
 def perform(head: TalkingHead, wave: np.ndarray, seed: int = 0, encoder=None, identity=None) -> Motion:
     features = list(encode(encoder or head.encoder, [wave]))
     face = canonical()[LANDMARK_OF] if identity is None else identity
-    return join(list(head.generator.stream(features, face, Motion.still(1), seed=seed)))
+    return Blinks()(join(list(head.generator.stream(features, face, Motion.still(1), seed=seed))))
 
 
 def noise(head: TalkingHead, speech: np.ndarray, recorded: list[tuple[str, np.ndarray]]) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from moda import ModaError, Motion
 from moda.motion import explicit, join
+from moda.motion.blinks import LEVELS, Blinks
 from moda.motion.breath import breathing
 
 
@@ -138,17 +139,47 @@ def test_mirror_changes_sides_and_only_sides():
         assert other == name.replace("left", "#").replace("right", "left").replace("#", "right")
 
 
-@given(st.floats(-0.2, 1.3), st.floats(-0.2, 1.3))
-def test_blinks_are_made_whole_and_open_eyes_are_left(right, left):
-    from moda.motion.explicit import LID_APERTURE, LOWER_LIDS, SPACE, UPPER_LIDS
+def lids(closure) -> Motion:
+    """(T,) or (T, 2) closures -> a motion with them."""
+    closure = np.asarray(closure, np.float32).reshape(len(closure), -1)
+    return explicit.SPACE.close_lids(Motion.still(len(closure)), np.broadcast_to(closure, (len(closure), 2)))
 
-    motion = Motion.still(1)
-    motion.exp[0, UPPER_LIDS, 1] = np.array([right, left]) * LID_APERTURE / 2
-    motion.exp[0, LOWER_LIDS, 1] = np.array([right, left]) * -LID_APERTURE / 2
-    after = SPACE.lid_closure(SPACE.whole_blinks(motion))[0]
-    mean = (right + left) / 2
-    if mean < 0.34:
-        assert np.allclose(after, [right, left], atol=1e-5)
-    if mean > 0.61:
-        assert np.allclose(after, np.maximum([right, left], 1), atol=1e-5)  # shut, both at once
-    assert (after >= np.array([right, left]) - 1e-5).all()
+
+def runs(shut: np.ndarray) -> list[int]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], shut.astype(int), [0]])))
+    return list(edges[1::2] - edges[::2])
+
+
+@given(st.lists(st.floats(-0.2, 1.2), min_size=1, max_size=120), st.data())
+def test_sampled_lids_become_blinks_of_a_blinks_length(closures, data):
+    """Whatever is sampled: none of a frame, both eyes together, a pause after each; a stream is the whole; it can be taken back."""
+    motion = lids([0.0, *closures])
+    whole = Blinks()(motion)
+    after = explicit.SPACE.lid_closure(whole).mean(axis=1)
+    inner = runs(after > 0.58)[:-1]  # the last one may be cut off by the end
+    assert all(length >= 3 for length in inner) or min(closures) > 0.3
+    assert np.array_equal(whole.pitch, motion.pitch)
+
+    cut = data.draw(st.integers(0, len(motion)))
+    back = data.draw(st.integers(0, cut))
+    stream = Blinks()
+    parts = [stream(motion[:cut])]
+    stream.rewind(back)
+    parts = [parts[0][: cut - back], stream(motion[cut - back :])]
+    assert np.allclose(join(parts).exp, whole.exp, atol=1e-6)
+
+
+def test_open_eyes_and_those_that_squint_are_left():
+    for still in (0.1, 0.44, 0.55, 0.8):
+        motion = lids(still + 0.02 * np.sin(np.arange(100)))
+        assert np.array_equal(Blinks()(motion).exp, motion.exp)
+
+
+def test_a_flash_of_a_sampled_lid_is_one_whole_blink():
+    closures = np.zeros(60)
+    closures[[20, 22, 24]] = 0.7, 0.8, 0.7
+    after = explicit.SPACE.lid_closure(Blinks()(lids(closures)))
+    assert np.allclose(after[20:26], np.array([0.7, *LEVELS[1:]])[:, None], atol=1e-5)
+    assert (after[26:] < 0.31).all() and not after[:20].any()
+    asleep = explicit.SPACE.lid_closure(Blinks()(lids(np.r_[np.zeros(20), np.full(100, 0.9)])))
+    assert (asleep[22:] > 0.8).all()

@@ -15,6 +15,7 @@ from moda.constants import FPS
 from moda.errors import ModaError
 from moda.generator.live import MEMORY, Live
 from moda.motion import Motion, Space, join
+from moda.motion.blinks import Blinks
 from moda.motion.breath import breathing
 from moda.motion.space import converted
 from moda.motion.timeline import Timeline
@@ -167,6 +168,7 @@ class Performance:
         self.settings, self.sampling = settings, sampling
         self.frames = 0
         self._given = own[:0]  # the last frames given out, as many as can be taken back
+        self._blinks = Blinks()
         self._broken: Motion | None = None  # the frame at which an utterance was interrupted
         self._since = 0  # frames since then
 
@@ -206,6 +208,7 @@ class Performance:
         self.frames = frames
         self._given = self._given[: len(self._given) - back]
         self._edit.rewind(back)
+        self._blinks.rewind(back)
         self._close_mouth()
 
     def change(self, settings: Settings) -> None:
@@ -231,7 +234,7 @@ class Performance:
         frames = self.frames + np.arange(len(motion))
         self.frames += len(motion)
         space = self._own.space
-        motion = space.generated(space.whole_blinks(motion), self._own)
+        motion = space.generated(self._blinks(motion), self._own)
         motion = replace(motion, breath=breathing(frames, self.sampling.seed))
         motion = self._closed(self._edit(motion))
         if self.sampling.scheme == "live" and len(motion):

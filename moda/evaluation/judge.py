@@ -24,6 +24,7 @@ from moda.evaluation import baselines, metrics
 from moda.evaluation.sync import SyncExpert
 from moda.face.pose import canonical
 from moda.motion import Motion, join
+from moda.motion.blinks import Blinks
 from moda.motion.explicit import SPACE as EXPLICIT
 from moda.motion.explicit import lip_gap
 from moda.motion.space import converted
@@ -166,7 +167,8 @@ def model_performer(name: str, device: str = "cpu") -> tuple[Performer, int]:
         features = list(encode(head.encoder, [clip.wave]))
         # Of a clip only the explicit space's points are kept; elsewhere it is the mean face that speaks.
         identity = clip.identity if space is EXPLICIT else space.identity(canonical())
-        return converted(join(list(head.generator.stream(features, identity, start, seed=seed))), EXPLICIT)
+        made = join(list(head.generator.stream(features, identity, start, seed=seed)))
+        return converted(Blinks()(made), EXPLICIT)
 
     return perform, head.generator.config.stride
 

@@ -73,10 +73,7 @@ LID_APERTURE = 0.14
 # within a tenth.
 FREE, REACH = 0.25, 0.5
 
-# A sampled blink closes part of the way, because the mean of many that begin at different times does. From the first
-# closure on a lid is taken to blink, at the second it is shut. The upper lid does most of it.
-BLINK = (0.35, 0.6)
-UPPER_SHARE = 0.9
+UPPER_SHARE = 0.9  # of the way to a shut eye that the upper lid goes
 
 # A timeline's emotions are this much of the shapes that the generator learned beside speech: held for a moment, they
 # have to be seen at once.
@@ -191,15 +188,16 @@ class ExplicitSpace(Space):
         exp[:, LOWER_LIDS, 1] += over / 2
         return exp
 
-    def whole_blinks(self, motion: Motion) -> Motion:
-        """The lids shut by w, which rises from 0 to 1 while the mean of both eyes closes over BLINK."""
-        low, high = BLINK
-        part = np.clip((self.lid_closure(motion).mean(axis=1) - low) / (high - low), 0, 1)
-        return self.shut(motion, part * part * (3 - 2 * part)) if part.any() else motion
+    partial_blinks = True
 
     def shut(self, motion: Motion, part: np.ndarray) -> Motion:
         """closure' = closure + part (1 - closure)"""
-        more = part[:, None] * np.maximum(1 - self.lid_closure(motion), 0) * LID_APERTURE
+        closure = self.lid_closure(motion)
+        return self.close_lids(motion, closure + part[:, None] * np.maximum(1 - closure, 0))
+
+    def close_lids(self, motion: Motion, closure: np.ndarray) -> Motion:
+        """The upper lid does UPPER_SHARE of the way."""
+        more = (closure - self.lid_closure(motion)) * LID_APERTURE
         exp = motion.exp.copy()
         exp[:, UPPER_LIDS, 1] += UPPER_SHARE * more
         exp[:, LOWER_LIDS, 1] -= (1 - UPPER_SHARE) * more

@@ -58,8 +58,7 @@ class Landmarks68Space(ExplicitSpace):
         """As it is: how far a person's lids are apart is in their face, not in the offsets."""
         return exp
 
-    def whole_blinks(self, motion: Motion) -> Motion:
-        return motion
+    partial_blinks = False
 
     def shut(self, motion: Motion, part: np.ndarray) -> Motion:
         """Of an eye of usual aperture."""

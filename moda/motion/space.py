@@ -84,9 +84,11 @@ class Space(ABC):
         """Offsets (T, K, 3) in which no gain has driven lids through each other."""
         return exp
 
-    def whole_blinks(self, motion: Motion) -> Motion:
-        """Lids that were on their way to meet, meet, both at once."""
-        return motion
+    partial_blinks = False  # whether what is generated blinks part of the way (moda.motion.blinks)
+
+    def close_lids(self, motion: Motion, closure: np.ndarray) -> Motion:
+        """The right and the left eye closed so far, (T, 2) as `lid_closure` gives it; of spaces with partial blinks."""
+        raise NotImplementedError
 
     def gains(
         self, motion: Motion, around: Motion, pose: Gain = 1.0, lips: Gain = 1.0, blink: Gain = 1.0

@@ -13,8 +13,8 @@ import numpy as np
 
 from moda.constants import FPS
 from moda.errors import ModaError
+from moda.motion.blinks import BLINK
 from moda.motion.motion import Motion
-from moda.motion.timeline import BLINK
 
 log = logging.getLogger(__name__)
 SHORTEST = 3.0  # seconds of a clip: a blink's rate needs some

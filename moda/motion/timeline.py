@@ -31,6 +31,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from moda.constants import FPS
 from moda.errors import ModaError
+from moda.motion.blinks import BLINK
 from moda.validation import from_array, read_text
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 KINDS = ("emotion", "gaze", "head", "blink", "hold_lips", "gains")
 FADE = 0.4  # seconds
 LATEST = 1e7  # seconds: a session may run for months, and its events count from its beginning
-BLINK = np.array([0.0, 0.45, 1.0, 1.0, 0.75, 0.45, 0.2, 0.0])  # closure, frame by frame: 0.28 s
 # The fastest that filmed people move in a frame of 40 ms (99.9th percentile of 113 clips, 8 minutes): degrees of the
 # head (pitch; yaw goes 1.9), degrees of the eyes, eye distances of the brows (lips go faster, 0.06; lids close by 0.65).
 HEAD_SPEED, GAZE_SPEED, FACE_SPEED = 1.4, 9.0, 0.015
