@@ -21,8 +21,8 @@ def main() -> None:
     parser.add_argument("--lids", type=float, default=1.6)
     parser.add_argument("--face-noise", type=float, default=1.02)
     parser.add_argument("--pose-noise", type=float, default=1.15)
-    parser.add_argument("--live-face", type=float, default=0.7)
-    parser.add_argument("--live-pose", type=float, default=1.15)
+    parser.add_argument("--live-face", type=float, default=0.65)
+    parser.add_argument("--live-pose", type=float, default=1.05)
     parser.add_argument("--live-steps", type=int, default=1)
     options = parser.parse_args()
     path = options.model / "config.json"

@@ -15,7 +15,7 @@ from moda.motion.explicit import INDEX, LANDMARK_OF, LID_APERTURE, lip_gap
 from moda.render.mesh import MeshRenderer
 from moda.render.mesh.basis import basis, dense
 from moda.render.mesh.field import Placement
-from moda.render.mesh.topology import IRIS_RINGS
+from moda.render.mesh.topology import BROWS, EYES, IRIS_RINGS
 
 SIZE = 256
 PORTRAITS = ["astronaut", "drawing"]
@@ -196,6 +196,20 @@ def test_shut_lids_cover_the_eye(prepared):
             frame[y - 1 : y + 2, x - 1 : x + 2].mean(),
         )
         assert after > before + 20
+
+
+def test_brows_stay_where_they_are_over_shut_lids(prepared):
+    """Skin comes down from below them: what lies above a brow's lower edge is hardly another picture."""
+    renderer, p, _ = prepared
+    open_, closed = (one(renderer, p, m).astype(int) for m in (p.motion, shut(p.motion)))
+    points = p.field.source.place(p.shape)[:, :2]
+    for brow, (upper, _) in zip(BROWS, EYES):
+        edge = points[brow][points[brow][:, 0].argsort()]
+        for x, lid in points[upper][3:-3]:
+            y = round(np.interp(x, *edge.T))
+            column = np.abs(closed - open_)[:, round(x)].mean(axis=1)
+            over, under = column[y - 8 : y - 1], column[y + 3 : round(lid) + 4]
+            assert over.mean() < 4 and over.mean() < 0.5 * under.mean()
 
 
 def _about(middle: float, reach: float) -> tuple[int, int]:

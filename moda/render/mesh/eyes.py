@@ -18,6 +18,8 @@ EASE, SNAP = (
     0.8,
 )  # parts of the way: from EASE on lids close quicker, at SNAP they meet: trackers lose a blink's tip
 MEET = 0.12  # of the eye's height: closed lids meet this much above the lower lid's place
+REACH = 0.42  # eye distances above a lid that follow it at most,
+BROW = 0.05  # and how far below the brow's edge, as the landmarks have it, that ends
 WIDEST = 0.15  # lids open by at most this part of the eye more than in the picture
 SHADOW = 0.35  # darkness under a lid that has come down
 LASHES = 0.4  # darkness of the line in which closed lids meet
@@ -51,6 +53,7 @@ class Eye:
         landmarks: np.ndarray,
         upper: np.ndarray,
         lower: np.ndarray,
+        brow: np.ndarray,
         iris: int,
         ring: np.ndarray,
         unit: float,
@@ -86,12 +89,15 @@ class Eye:
         at = np.linspace(0, width, COLUMNS)
         self.upper, self.lower = (curve(local(landmarks[c]), at).astype(np.float32) for c in (upper, lower))
         self.lower = np.maximum(self.lower, self.upper)
+        edge = local(landmarks[brow])
+        edge = curve(edge[edge[:, 0].argsort()], at).astype(np.float32) + BROW * unit
         middle = at / width
         self.bump = ((4 * middle * (1 - middle)) ** 0.75).astype(np.float32)
         self.gap = float((self.lower - self.upper).max())
 
         # What does not change from frame to frame, pixel by pixel.
         self.v_upper, self.v_lower = self._at(self.upper), self._at(self.lower)
+        self.v_brow = self._at(edge)
         self.within = (self.outside <= 0).astype(np.float32)
         self.side = 1 - smoothstep(self.outside)
         self.round = self._at(self.bump)
@@ -179,11 +185,14 @@ class Eye:
         # The lid's own margin is seen against the eye; once down it lies on the lower lid, its skin to the edge.
         margin = (0.025 * self.unit * shut) * self.bulge if shut else np.float32(0)
         above = self.v < middle
+        # The lid's skin is drawn from below the brow, which stays; it never folds.
+        room = np.maximum(v_up - self.v_brow, 1.3 * (v_up - self.v_upper))
+        room = np.clip(room, 0.04 * self.unit, REACH * self.unit)
         down = np.where(above, self.v_upper - v_up - margin, self.v_lower - v_low + margin)
         down *= falloff(
             np.where(
                 above,
-                (v_up - self.v) * np.float32(1 / (0.42 * self.unit)),
+                (v_up - self.v) / room,
                 (self.v - v_low) * np.float32(1 / (0.36 * self.unit)),
             )
         )
@@ -194,7 +203,7 @@ class Eye:
         # What was folded above the eye lies smooth; closed lids meet in a line of lashes, the upper one round over
         # the ball.
         smooth = cv2.GaussianBlur(skin, (0, 0), 0.03 * self.unit)
-        near = smoothstep(1 - np.abs(v_up - self.v) / (0.22 * self.unit)) * self.bulge * above
+        near = smoothstep(1 - np.abs(v_up - self.v) / np.minimum(0.22 * self.unit, room)) * self.bulge * above
         weight = (0.75 * shut * near)[..., None].astype(np.float32)
         line = np.exp(-(((self.v - middle) / (0.018 * self.unit)) ** 2)) * np.sqrt(self.bulge)
         lid = np.exp(-((((middle - self.v) / self.unit - 0.09) / 0.05) ** 2)) * self.bulge

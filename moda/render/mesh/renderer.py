@@ -24,7 +24,7 @@ from moda.render.mesh.hidden import OtherSide
 from moda.render.mesh.layers import Layers, matte, part
 from moda.render.mesh.mouth import Mouth
 from moda.render.mesh.placing import Placement, placed, smoothstep, warp
-from moda.render.mesh.topology import EYES, IRIS_RINGS
+from moda.render.mesh.topology import BROWS, EYES, IRIS_RINGS
 from moda.render.paste import Crop
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ class MeshRenderer:
         )
         points = pose.place(source.shape)[:, :2]
         eyes = tuple(
-            Eye(image, points, upper, lower, iris, ring, pose.scale)
-            for (upper, lower), iris, ring in zip(EYES, (468, 473), IRIS_RINGS)
+            Eye(image, points, upper, lower, brow, iris, ring, pose.scale)
+            for (upper, lower), brow, iris, ring in zip(EYES, BROWS, (468, 473), IRIS_RINGS)
         )
         alpha = matte(image, points, pose.scale)
         layers = part(image, alpha, pose.scale)
