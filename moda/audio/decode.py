@@ -36,6 +36,7 @@ MAX_CHANNELS = 64  # FFmpeg's resampler takes no more
 SILENCE = 1e-4  # a track that never gets louder than this has no sound
 SILENCE_LOOK = 60.0  # seconds of a track looked at for that
 MIN_RATE = 2_000  # samples a second; below, no vowel is told from another
+FAINT = 0.01  # the loudest sample of a sound in which no voice is heard any more
 OVERLOAD = 1.5  # lossy codecs pass full scale a little; beyond this a float file was mixed too loud
 
 
@@ -168,16 +169,19 @@ def open_listening(path: str | os.PathLike) -> Sound:
         channels = min(2, stream.channels)
 
     def pieces() -> Iterator[np.ndarray]:
-        loud = False
+        loud, peak = False, 0.0
         with open_sound(path) as (container, stream):
             for wave, names in _decode(container, stream, path, rate):
                 if wave.shape[1] != channels:
                     wave = wave.mean(axis=1, keepdims=True) if channels == 1 else to_stereo(wave, names)
-                if not loud and (loud := bool(np.abs(wave).max(initial=0) > OVERLOAD)):
+                peak = max(peak, float(np.abs(wave).max(initial=0)))
+                if not loud and (loud := peak > OVERLOAD):
                     log.warning(
                         "the sound of %s is louder than full scale and is clipped; lower its gain", path
                     )
                 yield np.clip(wave, -1, 1)
+        if SILENCE < peak < FAINT:
+            log.warning("the sound of %s is too quiet for lips to follow; raise its gain", path)
 
     return Sound(rate, channels, pieces())
 
