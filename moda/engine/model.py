@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from moda.generator import AnyGenerator
     from moda.render import Renderer, Repainter
     from moda.weights.description import Description
+
+log = logging.getLogger(__name__)
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 
@@ -56,9 +59,12 @@ class Model:
         from moda.device import resolve_device
         from moda.weights import resolve
         from moda.weights.description import Description
+        from moda.weights.folder import MODITALKER
 
         check_choice("precision", precision, PRECISIONS)
         folder = resolve(name_or_folder)
+        if folder == MODITALKER:
+            log.warning("the small MoDiTalker shows how its path runs; the mouths that it paints are a blur")
         return cls(
             folder, Description.read(folder).with_renderer(renderer), resolve_device(device), precision
         )
