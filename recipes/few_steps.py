@@ -15,7 +15,6 @@ import numpy as np
 
 from moda import Motion, TalkingHead
 from moda.audio.encoder import encode
-from moda.constants import SAMPLE_RATE
 from moda.evaluation.metrics import correlation, describe
 from moda.motion import join
 from moda.motion.blinks import Blinks
@@ -29,8 +28,7 @@ def performance(head: TalkingHead, features: list[np.ndarray], identity: np.ndar
     start = Motion.still(1)
     if steps:
         return Blinks()(join(list(head.generator.stream(features, identity, start, seed=0, steps=steps))))
-    silence = next(iter(encode(head.encoder, [np.zeros(SAMPLE_RATE, np.float32)])))[-1]
-    live = head.generator.live(identity, start, silence, seed=0)
+    live = head.generator.live(identity, start, head.silence, seed=0)
     made = [live.push(piece) for piece in features]
     return Blinks()(join([motion for motion in [*made, live.flush()] if len(motion)]))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from moda import Motion
-from moda.constants import FPS, SAMPLES_PER_FRAME
+from moda.constants import FPS
 from moda.evaluation.metrics import CLOSED, meetings
 from moda.motion.explicit import INDEX, lip_gap
 from moda.training.align import Aligner, Segment
@@ -77,9 +77,7 @@ def main() -> None:
         code = item.path.stem.split("_")[-1]
         if not item.path.stem.startswith("grid_") or not re.fullmatch("[a-z]{4}[a-z0-9][a-z]", code):
             continue
-        segments = align(
-            item.wave[: len(item.wave) // SAMPLES_PER_FRAME * SAMPLES_PER_FRAME], grid_text(code)
-        )
+        segments = align(item.wave, grid_text(code))
         if segments:
             made = Motion.load(options.motions / f"{item.path.stem}_0.npz")
             compare(item, made, segments, found, met)

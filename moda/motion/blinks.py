@@ -17,9 +17,8 @@ from moda.motion.motion import Motion
 START = 0.45  # closure of both eyes together at which lids are taken to blink
 RISE = 0.3  # and how far that is above the least of the frames just before: who squints does not blink
 RECENT = 10  # those frames
-BLINK = np.array(
-    [0.0, 0.45, 1.0, 1.0, 0.75, 0.45, 0.2, 0.0]
-)  # closure, frame by frame: 0.28 s, as filmed ones
+# Closure, frame by frame: 0.28 s, as filmed ones.
+BLINK = np.array([0.0, 0.45, 1.0, 1.0, 0.75, 0.45, 0.2, 0.0])
 LEVELS = tuple(BLINK[1:-1].tolist())
 SHUT = 2  # of LEVELS, the frame that lasts while the sampled lids stay closed,
 HOLD, LONGEST = 0.5, 6  # above HOLD, so many frames more at the most

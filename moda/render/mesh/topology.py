@@ -26,10 +26,8 @@ EYE_L = (
     np.array([362, 382, 381, 380, 374, 373, 390, 249, 263]),
 )
 EYES = (EYE_R, EYE_L)
-BROWS = (
-    np.array([46, 53, 52, 65, 55]),
-    np.array([285, 295, 282, 283, 276]),
-)  # their lower edges, left to right
+# The brows' lower edges, left to right.
+BROWS = (np.array([46, 53, 52, 65, 55]), np.array([285, 295, 282, 283, 276]))
 IRIS_RINGS = (np.array([469, 470, 471, 472]), np.array([474, 475, 476, 477]))  # about 468 and 473
 
 FACE_OVAL = np.array(
